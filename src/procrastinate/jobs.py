@@ -1,0 +1,235 @@
+"""The job: a value that says which task to run, with which arguments, when, and how it went so far."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, Protocol
+
+import attrs
+from typing_extensions import TypedDict
+
+from procrastinate import types
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_QUEUE = "default"
+DEFAULT_PRIORITY = 0
+
+
+class Status(enum.Enum):
+    """Where a job stands. The state machine is drawn in docs/concepts.md."""
+
+    TODO = "todo"
+    DOING = "doing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    ABORTING = "aborting"  # legacy: no longer written, still part of the database's type
+    ABORTED = "aborted"
+
+
+class DeleteJobCondition(enum.Enum):
+    """Which finished jobs a worker deletes."""
+
+    NEVER = "never"
+    SUCCESSFUL = "successful"
+    ALWAYS = "always"
+
+
+class JobInserted(TypedDict):
+    """Notification: a job waits in a queue."""
+
+    type: Literal["job_inserted"]
+    job_id: int
+
+
+class AbortJobRequested(TypedDict):
+    """Notification: a running job should stop."""
+
+    type: Literal["abort_job_requested"]
+    job_id: int
+
+
+Notification = JobInserted | AbortJobRequested
+
+
+def check_aware(
+    instance: Any,  # noqa: ARG001  attrs passes it
+    attribute: attrs.Attribute[datetime.datetime | None],
+    value: datetime.datetime | None,
+) -> None:
+    """Refuse a naive datetime in `attribute`: nobody could say which moment it means."""
+    if value is not None and value.utcoffset() is None:
+        raise ValueError(
+            f"Timezone aware datetime is required ({attribute.name}={value!r}): "
+            "add a time zone, for instance value.replace(tzinfo=datetime.timezone.utc)"
+        )
+
+
+@attrs.frozen(kw_only=True)
+class Job:
+    """One job, as it stands in the database or as it will be inserted.
+
+    Attributes:
+        id: the database's id, None before the job is deferred.
+        status: the status' text, None before the job is deferred.
+        queue: the queue in which it waits.
+        priority: bigger runs earlier; a 32-bit signed integer.
+        lock: at most one job with this text runs at a time, in (priority, id) order.
+        queueing_lock: at most one job with this text waits at a time.
+        task_name: which task it runs.
+        task_kwargs: keyword arguments for the task, JSON values.
+        scheduled_at: not to start before this aware time.
+        attempts: number of finished runs, plus manual retries.
+        abort_requested: somebody asked the running job to stop.
+        worker_id: the worker that runs or ran it.
+    """
+
+    id: int | None = None
+    status: str | None = None
+    queue: str
+    priority: int = DEFAULT_PRIORITY
+    lock: str | None
+    queueing_lock: str | None
+    task_name: str
+    task_kwargs: dict[str, Any] = attrs.field(factory=dict)
+    scheduled_at: datetime.datetime | None = attrs.field(default=None, validator=check_aware)
+    attempts: int = 0
+    abort_requested: bool = False
+    worker_id: int | None = None
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Job:
+        """Build a job from a row of `procrastinate_jobs`, a mapping from column names to values."""
+        return cls(
+            id=row["id"],
+            status=row["status"],
+            queue=row["queue_name"],
+            priority=row["priority"],
+            lock=row["lock"],
+            queueing_lock=row["queueing_lock"],
+            task_name=row["task_name"],
+            task_kwargs=row["args"],
+            scheduled_at=row["scheduled_at"],
+            attempts=row["attempts"],
+            abort_requested=row.get("abort_requested", False),
+            worker_id=row.get("worker_id"),
+        )
+
+    def asdict(self) -> dict[str, Any]:
+        """Return the attributes as a dictionary, in their order; nested values are not copied."""
+        return attrs.asdict(self, recurse=False)
+
+    def evolve(self, **changes: Any) -> Job:
+        """Return a copy with some attributes changed. Raises TypeError for an unknown attribute."""
+        return attrs.evolve(self, **changes)
+
+    def log_context(self) -> dict[str, Any]:
+        """Return what log records carry of a job: `asdict`, the schedule as ISO text, and `call_string`."""
+        context = self.asdict()
+        context["scheduled_at"] = self.scheduled_at.isoformat() if self.scheduled_at else None
+        context["call_string"] = self.call_string
+        return context
+
+    @property
+    def call_string(self) -> str:
+        """The job as a call, for people: `task[12](a='b')`."""
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.task_kwargs.items())
+        return f"{self.task_name}[{self.id}]({arguments})"
+
+
+@attrs.frozen(kw_only=True)
+class Claim:
+    """A job that a worker holds, with the token that proves it.
+
+    The token is the number of times the job was ever claimed. An outcome is accepted only under the worker and the
+    token that the row still carries, so a worker that was taken for dead cannot overwrite a later run.
+    """
+
+    job: Job
+    token: int
+
+
+class JobDefererManager(Protocol):
+    """What a JobDeferrer needs of the job manager."""
+
+    def defer_job(self, job: Job, connection: Any = None) -> Job: ...  # noqa: D102
+    async def defer_job_async(self, job: Job, connection: Any = None) -> Job: ...  # noqa: D102
+    def batch_defer_jobs(self, jobs: Iterable[Job], connection: Any = None) -> list[Job]: ...  # noqa: D102
+    async def batch_defer_jobs_async(self, jobs: Iterable[Job], connection: Any = None) -> list[Job]: ...  # noqa: D102
+
+
+def _accept_anything(task_kwargs: Mapping[str, Any]) -> None:
+    """Stand in for the check of a task's signature where the task is not known here."""
+
+
+@attrs.define
+class JobDeferrer:
+    """A configured job, ready to be deferred as often as wanted.
+
+    Attributes:
+        job_manager: what inserts the jobs.
+        job: the pattern from which each job is made.
+        connection: the caller's own connection, whose transaction the insert joins, or None.
+        check_arguments: called with the keyword arguments of each job before anything is sent; raises TypeError for
+            arguments that the task cannot take.
+    """
+
+    job_manager: JobDefererManager
+    job: Job
+    connection: Any = None
+    check_arguments: Callable[[Mapping[str, Any]], None] = attrs.field(default=_accept_anything, eq=False, repr=False)
+
+    def make_new_job(self, **task_kwargs: Any) -> Job:
+        """Return the job that would be deferred: the configured arguments, updated by `task_kwargs`.
+
+        Raises TypeError for arguments that the task's signature cannot take.
+        """
+        return self._make_job(task_kwargs)
+
+    def _make_job(self, task_kwargs: Mapping[str, Any]) -> Job:
+        merged = {**self.job.task_kwargs, **task_kwargs}
+        self.check_arguments(merged)
+        return attrs.evolve(self.job, task_kwargs=merged)
+
+    def defer(self, **task_kwargs: Any) -> int:
+        """Insert one job and return its id.
+
+        Raises AlreadyEnqueued if a job with the same queueing lock waits, TypeError for arguments that do not fit the
+        task or cannot be written as JSON, ConnectorException if the database refuses.
+        """
+        return self.batch_defer(task_kwargs)[0]
+
+    async def defer_async(self, **task_kwargs: Any) -> int:
+        """Do as `defer`, asynchronously."""
+        return (await self.batch_defer_async(task_kwargs))[0]
+
+    def batch_defer(self, *task_kwargs: Mapping[str, Any]) -> list[int]:
+        """Insert one job for each dictionary of arguments, all or none, and return their ids in the same order."""
+        jobs = self._announce(task_kwargs)
+        return self._report(self.job_manager.batch_defer_jobs(jobs, connection=self.connection))
+
+    async def batch_defer_async(self, *task_kwargs: Mapping[str, Any]) -> list[int]:
+        """Do as `batch_defer`, asynchronously."""
+        jobs = self._announce(task_kwargs)
+        return self._report(await self.job_manager.batch_defer_jobs_async(jobs, connection=self.connection))
+
+    def _announce(self, task_kwargs: Iterable[Mapping[str, Any]]) -> list[Job]:
+        jobs = [self._make_job(kwargs) for kwargs in task_kwargs]
+        _log_jobs(logging.DEBUG, "about_to_defer_jobs", "About to defer", jobs)
+        return jobs
+
+    def _report(self, jobs: list[Job]) -> list[int]:
+        _log_jobs(logging.INFO, "jobs_deferred", "Deferred", jobs)
+        return [job.id for job in jobs if job.id is not None]
+
+
+def _log_jobs(level: int, action: str, verb: str, jobs: list[Job]) -> None:
+    # Asked first: the contexts of a batch of thousands cost more than the insert.
+    if logger.isEnabledFor(level):
+        plural = "" if len(jobs) == 1 else "s"
+        extra = {"action": action, "jobs": [job.log_context() for job in jobs]}
+        logger.log(level, "%s %s job%s", verb, len(jobs), plural, extra=extra)

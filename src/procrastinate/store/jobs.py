@@ -1,0 +1,428 @@
+"""The operations on jobs."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import attrs
+from typing_extensions import override
+
+from procrastinate import exceptions, jobs
+from procrastinate.store.operation import Json, Operation, Row
+
+# The columns of a Job, in this order, in every statement that answers with jobs.
+JOB_COLUMNS = (
+    "id, status, queue_name, priority, lock, queueing_lock, task_name, args, "
+    "scheduled_at, attempts, abort_requested, worker_id"
+)
+
+
+def job_from_row(row: Row, json: Json) -> jobs.Job:
+    """Build a job from a row whose first columns are JOB_COLUMNS, with `args` as text."""
+    return jobs.Job(
+        id=row[0],
+        status=row[1],
+        queue=row[2],
+        priority=row[3],
+        lock=row[4],
+        queueing_lock=row[5],
+        task_name=row[6],
+        task_kwargs=json.loads(row[7]),
+        scheduled_at=row[8],
+        attempts=row[9],
+        abort_requested=row[10],
+        worker_id=row[11],
+    )
+
+
+@attrs.frozen(kw_only=True)
+class DeferJobs(Operation[list[int]]):
+    """Insert jobs, all or none; answer their ids in the same order.
+
+    Raises AlreadyEnqueued if the queueing lock of one of them is taken by a waiting job or by another one of the batch.
+    """
+
+    jobs: Sequence[jobs.Job]
+
+    @property
+    @override
+    def atomic(self) -> bool:
+        # The statement leaves out jobs whose queueing lock is taken, without an error in the server's log; a batch of
+        # which some were inserted is then undone.
+        return len(self.jobs) > 1 and any(job.queueing_lock is not None for job in self.jobs)
+
+    @override
+    def parameters(self, json: Json) -> dict[str, Any]:
+        return {
+            "queues": [job.queue for job in self.jobs],
+            "tasks": [job.task_name for job in self.jobs],
+            "priorities": [job.priority for job in self.jobs],
+            "locks": [job.lock for job in self.jobs],
+            "queueing_locks": [job.queueing_lock for job in self.jobs],
+            "args": [json.dumps(job.task_kwargs) for job in self.jobs],
+            "scheduled_at": [job.scheduled_at for job in self.jobs],
+        }
+
+    @override
+    def decode(self, rows: Sequence[Row], json: Json) -> list[int]:
+        if len(rows) == len(self.jobs):
+            return [row[1] for row in rows]
+        inserted = {row[0] for row in rows if row[1] is not None}
+        lock = next((j.queueing_lock for n, j in enumerate(self.jobs, 1) if n not in inserted and j.queueing_lock), None)
+        raise already_enqueued(_taken_lock(self.jobs) or lock)
+
+
+def _taken_lock(batch: Sequence[jobs.Job]) -> str | None:
+    """Return the queueing lock that stands twice in the batch, if there is one."""
+    seen: set[str] = set()
+    for job in batch:
+        if job.queueing_lock is not None and job.queueing_lock in seen:
+            return job.queueing_lock
+        seen.add(job.queueing_lock or "")
+    return None
+
+
+def already_enqueued(queueing_lock: str | None) -> exceptions.AlreadyEnqueued:
+    """Return the error for a queueing lock that is taken."""
+    return exceptions.AlreadyEnqueued(
+        f"Job cannot be enqueued: there is already a job in the queue with the queueing lock {queueing_lock}"
+    )
+
+
+@attrs.frozen(kw_only=True)
+class FetchResult:
+    """The answer to FetchJobs.
+
+    Attributes:
+        claims: the jobs now held, in the order in which they should start.
+        parked_locks: the locks on which a job was put to sleep. Whoever fetched must look at them once more, in a
+            later statement (OpenLocks): their holder may have ended in between.
+        scanned: how many ready rows were looked at; zero means that nothing is ready.
+    """
+
+    claims: list[jobs.Claim]
+    parked_locks: list[str]
+    scanned: int
+
+
+@attrs.frozen(kw_only=True)
+class FetchJobs(Operation[FetchResult]):
+    """Claim up to `limit` ready jobs, highest priority first, and park those that cannot run yet.
+
+    Nothing is claimed for a worker that is not registered. `queues` None means all.
+    """
+
+    queues: Sequence[str] | None
+    worker_id: int
+    limit: int
+
+    @override
+    def parameters(self, json: Json) -> dict[str, Any]:
+        return {
+            "queues": None if self.queues is None else sorted(set(self.queues)),
+            "worker_id": self.worker_id,
+            "limit": self.limit,
+        }
+
+    @override
+    def decode(self, rows: Sequence[Row], json: Json) -> FetchResult:
+        claimed = [row for row in rows if row[0] is not None]
+        claimed.sort(key=lambda row: (-row[3], row[0]))
+        return FetchResult(
+            claims=[jobs.Claim(job=job_from_row(row, json), token=row[12]) for row in claimed],
+            parked_locks=[row[4] for row in rows if row[0] is None and row[4] is not None],
+            scanned=len(rows),
+        )
+
+
+@attrs.frozen(kw_only=True)
+class Verdict:
+    """How the run of a claimed job ended, as the store records it.
+
+    Attributes:
+        claim: the job with the token under which it ran.
+        status: the final status, or TODO for a retry.
+        delete: delete the row instead of keeping it; never together with a retry.
+        retry_at: when a retried job is due.
+        priority, queue, lock: new values for a retried job, None to keep what it has.
+        report: what the log of attempts says of this run, or None for plain success.
+    """
+
+    claim: jobs.Claim
+    status: jobs.Status
+    delete: bool = False
+    retry_at: datetime.datetime | None = None
+    priority: int | None = None
+    queue: str | None = None
+    lock: str | None = None
+    report: dict[str, Any] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Accepted:
+    """A verdict that was accepted.
+
+    Attributes:
+        job_id: the job.
+        status: the status that it has now; differs from the verdict's when a retry met a taken queueing lock.
+    """
+
+    job_id: int
+    status: str
+
+
+@attrs.frozen(kw_only=True)
+class _EndJobs(Operation[list[Accepted]]):
+    """What the operations that end runs share. Verdicts whose claim no longer holds are missing from the answer."""
+
+    verdicts: Sequence[Verdict]
+    worker_id: int
+
+    @override
+    def parameters(self, json: Json) -> dict[str, Any]:
+        return {
+            "worker_id": self.worker_id,
+            "ids": [verdict.claim.job.id for verdict in self.verdicts],
+            "tokens": [verdict.claim.token for verdict in self.verdicts],
+        }
+
+    @override
+    def decode(self, rows: Sequence[Row], json: Json) -> list[Accepted]:
+        return [Accepted(job_id=row[0], status=row[1]) for row in rows]
+
+
+@attrs.frozen(kw_only=True)
+class FinishJobs(_EndJobs):
+    """End runs with a final status and keep the rows."""
+
+    @override
+    def parameters(self, json: Json) -> dict[str, Any]:
+        return {
+            **super().parameters(json),
+            "statuses": [verdict.status.value for verdict in self.verdicts],
+            "reports": [_dump(verdict.report, json) for verdict in self.verdicts],
+        }
+
+
+@attrs.frozen(kw_only=True)
+class DeleteJobs(_EndJobs):
+    """End runs and delete the rows."""
+
+
+@attrs.frozen(kw_only=True)
+class RetryJobs(_EndJobs):
+    """End runs and put the jobs back to wait for their next one.
+
+    A job whose queueing lock is taken by a waiting sibling ends `failed` with the reason in its log: the sibling will do
+    the work, and no job may be left running for nobody.
+    """
+
+    @override
+    def parameters(self, json: Json) -> dict[str, Any]:
+        return {
+            **super().parameters(json),
+            "retry_at": [verdict.retry_at for verdict in self.verdicts],
+            "priorities": [verdict.priority for verdict in self.verdicts],
+            "queues": [verdict.queue for verdict in self.verdicts],
+            "locks": [verdict.lock for verdict in self.verdicts],
+            "reports": [_dump(verdict.report, json) for verdict in self.verdicts],
+        }
+
+
+def _dump(report: dict[str, Any] | None, json: Json) -> str | None:
+    return None if report is None else json.dumps(report)
+
+
+@attrs.frozen(kw_only=True)
+class ReleaseJobs(Operation[list[int]]):
+    """Give claimed jobs back that were never started; answer the ids of those that were still held.
+
+    It costs no attempt. A job that somebody asked to abort in the meantime is cancelled; one whose queueing lock was
+    taken in the meantime is too, for its sibling does the work.
+    """
+
+    claims: Sequence[jobs.Claim]
+    worker_id: int
+
+    @override
+    def parameters(self, json: Json) -> dict[str, Any]:
+        return {
+            "worker_id": self.worker_id,
+            "ids": [claim.job.id for claim in self.claims],
+            "tokens": [claim.token for claim in self.claims],
+        }
+
+    @override
+    def decode(self, rows: Sequence[Row], json: Json) -> list[int]:
+        return [row[0] for row in rows]
+
+
+@attrs.frozen(kw_only=True)
+class Changed:
+    """What a change to one job by its id did.
+
+    Attributes:
+        status: the status before, None if there is no such job.
+        changed: whether the job was changed.
+        freed_locks: locks whose line may go on now, to be opened (OpenLocks) in a later statement.
+    """
+
+    status: str | None
+    changed: bool
+    freed_locks: list[str]
+
+
+@attrs.frozen(kw_only=True)
+class _ChangeJob(Operation[Changed]):
+    job_id: int
+
+    @override
+    def decode(self, rows: Sequence[Row], json: Json) -> Changed:
+        if not rows:
+            return Changed(status=None, changed=False, freed_locks=[])
+        status, changed, *locks = rows[0]
+        freed = sorted({lock for lock in locks if lock is not None}) if changed else []
+        return Changed(status=status, changed=changed, freed_locks=freed)
+
+
+@attrs.frozen(kw_only=True)
+class CancelJob(_ChangeJob):
+    """Cancel a waiting job; with `abort`, ask a running one to stop; with `delete`, delete a waiting one."""
+
+    abort: bool
+    delete: bool
+
+
+@attrs.frozen(kw_only=True)
+class RetryJob(_ChangeJob):
+    """Put a failed or running job back to wait, whoever runs it. None keeps what the job has.
+
+    Raises AlreadyEnqueued if its queueing lock is taken by a waiting job.
+    """
+
+    retry_at: datetime.datetime
+    priority: int | None
+    queue: str | None
+    lock: str | None
+
+    @override
+    def decode(self, rows: Sequence[Row], json: Json) -> Changed:
+        if rows and rows[0][4] is not None:
+            raise already_enqueued(rows[0][4])
+        return super().decode([row[:4] for row in rows], json)
+
+
+@attrs.frozen(kw_only=True)
+class FinishJob(_ChangeJob):
+    """End a waiting or running job from outside, whoever runs it."""
+
+    status: jobs.Status
+    delete: bool
+
+    @override
+    def parameters(self, json: Json) -> dict[str, Any]:
+        return {"job_id": self.job_id, "status": self.status.value, "delete": self.delete}
+
+
+@attrs.frozen(kw_only=True)
+class GetJobStatus(Operation[jobs.Status]):
+    """Answer a job's status. Raises NoResult for an unknown id."""
+
+    job_id: int
+
+    @override
+    def decode(self, rows: Sequence[Row], json: Json) -> jobs.Status:
+        if not rows:
+            raise exceptions.NoResult(f"There is no job with id {self.job_id}")
+        return jobs.Status(rows[0][0])
+
+
+@attrs.frozen(kw_only=True)
+class ListJobs(Operation[list[jobs.Job]]):
+    """Answer the jobs that meet all conditions, by id. None means any."""
+
+    id: int | None = None
+    queue: str | None = None
+    task: str | None = None
+    status: str | None = None
+    lock: str | None = None
+    queueing_lock: str | None = None
+    worker_id: int | None = None
+
+    @override
+    def decode(self, rows: Sequence[Row], json: Json) -> list[jobs.Job]:
+        return [job_from_row(row, json) for row in rows]
+
+
+@attrs.frozen(kw_only=True)
+class CountJobs(Operation[list[dict[str, Any]]]):
+    """Answer the number of jobs by status, for each queue, task or lock: dictionaries with `name`, `jobs_count` and one
+    key for each status, by name. Jobs without a lock are not counted by lock."""
+
+    by: Literal["queue", "task", "lock"]
+    queue: str | None = None
+    task: str | None = None
+    status: str | None = None
+    lock: str | None = None
+
+    @override
+    def decode(self, rows: Sequence[Row], json: Json) -> list[dict[str, Any]]:
+        shown = [status.value for status in jobs.Status if status is not jobs.Status.ABORTING]
+        counts: dict[str, dict[str, Any]] = {}
+        for name, status, count in rows:
+            line = counts.setdefault(name, {"name": name, "jobs_count": 0, **dict.fromkeys(shown, 0)})
+            line["jobs_count"] += count
+            line[status] = count
+        return list(counts.values())
+
+
+@attrs.frozen(kw_only=True)
+class ListJobsToAbort(Operation[list[int]]):
+    """Answer the ids of the running jobs that somebody asked to abort, of one worker or of one queue or of all."""
+
+    queue: str | None = None
+    worker_id: int | None = None
+
+    @override
+    def decode(self, rows: Sequence[Row], json: Json) -> list[int]:
+        return [row[0] for row in rows]
+
+
+@attrs.frozen(kw_only=True)
+class GetStalledJobs(Operation[list[jobs.Job]]):
+    """Answer the running jobs whose worker gave no sign of life for `seconds_since_heartbeat`, or whose run began more
+    than `nb_seconds` ago if that is given."""
+
+    queue: str | None
+    task_name: str | None
+    seconds_since_heartbeat: float
+    nb_seconds: float | None = None
+
+    @override
+    def decode(self, rows: Sequence[Row], json: Json) -> list[jobs.Job]:
+        return [job_from_row(row, json) for row in rows]
+
+
+@attrs.frozen(kw_only=True)
+class OldJobsDeleted:
+    """The answer to DeleteOldJobs: how many jobs were deleted, and the id to go on after, None at the end."""
+
+    count: int
+    last_id: int | None
+
+
+@attrs.frozen(kw_only=True)
+class DeleteOldJobs(Operation[OldJobsDeleted]):
+    """Delete finished jobs older than `nb_hours` among the `window` jobs that follow the id `after`."""
+
+    nb_hours: float
+    queue: str | None
+    statuses: Sequence[str]
+    after: int
+    window: int
+
+    @override
+    def decode(self, rows: Sequence[Row], json: Json) -> OldJobsDeleted:
+        return OldJobsDeleted(count=rows[0][0], last_id=rows[0][1])

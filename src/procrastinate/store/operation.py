@@ -1,0 +1,88 @@
+"""What an operation is, and the two runners for flows of several operations.
+
+An operation is a question to the store: typed parameters, a typed answer, and one `.sql` file of the same name in
+`store/sql`. It does no I/O: a connector renders it, sends it, and lets it decode the rows. The in-memory store answers
+the same operations from dictionaries.
+
+A flow is a generator that yields operations and receives their answers: how a verb that takes several statements is
+written once for sync and async callers (the technique of psycopg's generators).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+
+import attrs
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+Row: TypeAlias = tuple[Any, ...]
+Flow: TypeAlias = Generator["Operation[Any]", Any, T]
+
+
+class Json(Protocol):
+    """How a connector writes and reads JSON text."""
+
+    def dumps(self, value: Any) -> str: ...  # noqa: D102
+    def loads(self, text: str) -> Any: ...  # noqa: D102
+
+
+@attrs.frozen(kw_only=True)
+class Operation(Generic[T]):
+    """One question to the store, answered with a T."""
+
+    @property
+    def name(self) -> str:
+        """The stem of the operation's SQL file: the class's name in snake case."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
+
+    @property
+    def atomic(self) -> bool:
+        """Whether `decode` may refuse what the statement did, which must then be undone."""
+        return False
+
+    def parameters(self, json: Json) -> dict[str, Any]:
+        """Return the statement's parameters: plain scalars and lists. JSON travels as text, for any driver."""
+        return attrs.asdict(self, recurse=False)
+
+    def decode(self, rows: Sequence[Row], json: Json) -> T:
+        """Turn the rows of the answer, tuples in the order of the SQL file's columns, into a T."""
+        raise NotImplementedError
+
+
+def run_flow(flow: Flow[T], run: Callable[[Operation[Any]], Any]) -> T:
+    """Drive a flow with a sync `run`, and return its result. Errors of `run` are raised at the flow's `yield`."""
+    try:
+        operation = next(flow)
+        while True:
+            try:
+                answer = run(operation)
+            except Exception as error:  # noqa: BLE001  the flow decides
+                operation = flow.throw(error)
+            else:
+                operation = flow.send(answer)
+    except StopIteration as stop:
+        return stop.value
+
+
+async def run_flow_async(flow: Flow[T], run: Callable[[Operation[Any]], Awaitable[Any]]) -> T:
+    """Drive a flow with an async `run`, and return its result. Errors of `run` are raised at the flow's `yield`."""
+    try:
+        operation = next(flow)
+        while True:
+            try:
+                answer = await run(operation)
+            except Exception as error:  # noqa: BLE001  the flow decides
+                operation = flow.throw(error)
+            else:
+                operation = flow.send(answer)
+    except StopIteration as stop:
+        return stop.value
+
+
+def ask(operation: Operation[U]) -> Generator[Operation[Any], Any, U]:
+    """Yield one operation from within a flow, with the type of its answer: `answer = yield from ask(operation)`."""
+    return (yield operation)

@@ -1,0 +1,33 @@
+-- Cancel a waiting job, or ask a running one to stop. Answers its lock when it leaves the line, which may go on then.
+-- Expects: the primary key.
+with target as materialized (
+  select id, status, lock from procrastinate_jobs where id = %(job_id)s for no key update
+),
+deleted as (
+  delete from procrastinate_jobs
+  where id = any (array(select id from target where status = 'todo' and %(delete)s::boolean))
+  returning id
+),
+cancelled as (
+  update procrastinate_jobs
+  set status = 'cancelled', waits_for = null, finalized_at = now()
+  where id = any (array(select id from target where status = 'todo' and not %(delete)s::boolean))
+  returning id
+),
+asked as (
+  update procrastinate_jobs
+  set abort_requested = true, abort_requested_at = coalesce(abort_requested_at, now())
+  where id = any (array(select id from target where status = 'doing' and %(abort)s::boolean))
+  returning id, queue_name
+),
+notified as materialized (
+  select procrastinate_notify_v1(
+    queue_name, jsonb_build_object('type', 'abort_job_requested', 'job_id', id)
+  )
+  from asked
+)
+select
+  t.status::text,
+  exists (select from deleted) or exists (select from cancelled) or exists (select from notified) as changed,
+  case when t.status = 'todo' then t.lock end as lock
+from target t

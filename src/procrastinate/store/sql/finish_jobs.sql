@@ -1,0 +1,22 @@
+-- End runs with a final status. Fenced: only under the worker and the token that the row still carries.
+-- Expects: the primary key.
+with settings as materialized (
+  -- Nobody's transaction may block a worker: give up on a row that somebody holds, and try it again later.
+  select set_config('lock_timeout', '2s', true)
+),
+verdict as (
+  select *
+  from unnest(%(ids)s::bigint[], %(tokens)s::integer[], %(statuses)s::text[], %(reports)s::text[])
+    as v (id, token, status, report)
+)
+update procrastinate_jobs j
+set
+  status = v.status::procrastinate_job_status,
+  attempts = j.attempts + 1,
+  abort_requested = false,
+  finalized_at = now(),
+  attempts_log = procrastinate_log_attempt_v1(j.attempts_log, v.report::jsonb)
+from verdict v
+cross join settings
+where j.id = v.id and j.status = 'doing' and j.worker_id = %(worker_id)s and j.claims = v.token
+returning j.id, j.status::text

@@ -1,0 +1,44 @@
+-- Give back claimed jobs that were never started: no attempt is spent. Fenced as in finish_jobs.
+-- A job that somebody asked to abort meanwhile ends 'aborted'; one whose queueing lock was taken meanwhile is cancelled.
+-- Expects: the primary key, procrastinate_jobs_queueing_lock_idx_v1.
+with settings as materialized (
+  -- Nobody's transaction may block a worker: give up on a row that somebody holds, and try it again later.
+  select set_config('lock_timeout', '2s', true)
+),
+claim as (
+  select * from unnest(%(ids)s::bigint[], %(tokens)s::integer[]) as v (id, token)
+),
+held as materialized (
+  select
+    c.*,
+    case
+      when j.abort_requested then 'aborted'
+      when j.queueing_lock is not null and (
+        exists (select from procrastinate_jobs o where o.queueing_lock = j.queueing_lock and o.status = 'todo')
+        or row_number() over (partition by j.queueing_lock order by j.id) > 1
+      ) then 'cancelled'
+      else 'todo'
+    end::procrastinate_job_status as status
+  from claim c
+  cross join settings
+  join procrastinate_jobs j on j.id = c.id
+  where j.status = 'doing' and j.worker_id = %(worker_id)s and j.claims = c.token
+),
+released as (
+  update procrastinate_jobs j
+  set
+    status = h.status,
+    abort_requested = false,
+    worker_id = null,
+    attempted_at = null,
+    finalized_at = case when h.status <> 'todo' then now() end
+  from held h
+  where j.id = h.id and j.status = 'doing' and j.worker_id = %(worker_id)s and j.claims = h.token
+  returning j.id, j.status, j.queue_name
+),
+notified as materialized (
+  select procrastinate_notify_ready_v1(ready.queue_name, ready.job_id)
+  from (select queue_name, min(id) as job_id from released where status = 'todo' group by queue_name) as ready
+)
+select id, (select count(*) from notified)
+from released

@@ -1,0 +1,90 @@
+"""The operations on workers, and the rescue of the jobs of dead ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+from typing_extensions import override
+
+from procrastinate.store.operation import Json, Operation, Row
+
+
+@attrs.frozen(kw_only=True)
+class RegisterWorker(Operation[int]):
+    """Add a worker that is alive now; answer its id."""
+
+    worker_name: str | None = None
+
+    @override
+    def decode(self, rows: Sequence[Row], json: Json) -> int:
+        return rows[0][0]
+
+
+@attrs.frozen(kw_only=True)
+class UnregisterWorker(Operation[None]):
+    """Remove a worker. Jobs that it still runs lose their worker, and count as stalled."""
+
+    worker_id: int
+
+    @override
+    def decode(self, rows: Sequence[Row], json: Json) -> None:
+        return None
+
+
+@attrs.frozen(kw_only=True)
+class UpdateHeartbeat(Operation[bool]):
+    """Record that a worker is alive; with `revive`, also if others took it for dead and removed it.
+
+    Answers whether the worker was there.
+    """
+
+    worker_id: int
+    revive: bool = False
+
+    @override
+    def decode(self, rows: Sequence[Row], json: Json) -> bool:
+        return bool(rows) and rows[0][0]
+
+
+@attrs.frozen(kw_only=True)
+class PruneStalledWorkers(Operation[list[int]]):
+    """Remove the workers that gave no sign of life for so many seconds; answer their ids."""
+
+    seconds_since_heartbeat: float
+
+    @override
+    def decode(self, rows: Sequence[Row], json: Json) -> list[int]:
+        return [row[0] for row in rows]
+
+
+@attrs.frozen(kw_only=True)
+class Rescued:
+    """One job taken back from a dead worker: `status` is `todo`, or `failed` or `aborted` where it may not run again."""
+
+    job_id: int
+    task_name: str
+    queue: str
+    status: str
+    lock: str | None
+    worker_id: int | None
+
+
+@attrs.frozen(kw_only=True)
+class RescueJobs(Operation[list[Rescued]]):
+    """Take up to `limit` jobs back from workers that gave no sign of life for so many seconds.
+
+    A job goes back to wait. It ends `failed` if it was rescued `max_rescues` times before (a job that kills its worker
+    must not kill all of them) or if its queueing lock is taken, and `aborted` if somebody had asked for that.
+    """
+
+    seconds_since_heartbeat: float
+    max_rescues: int
+    limit: int
+
+    @override
+    def decode(self, rows: Sequence[Row], json: Json) -> list[Rescued]:
+        return [
+            Rescued(job_id=row[0], task_name=row[1], queue=row[2], status=row[3], lock=row[4], worker_id=row[5])
+            for row in rows
+        ]

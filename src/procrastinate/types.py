@@ -1,0 +1,47 @@
+"""Types shared by all layers."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TypeAlias
+
+from typing_extensions import TypedDict
+
+JSONValue: TypeAlias = "dict[str, JSONValue] | list[JSONValue] | str | int | float | bool | None"
+JSONDict: TypeAlias = dict[str, JSONValue]
+
+
+class TimeDeltaParams(TypedDict, total=False):
+    """The keyword arguments of `datetime.timedelta`: what `schedule_in` and `retry_in` take."""
+
+    weeks: float
+    days: float
+    hours: float
+    minutes: float
+    seconds: float
+    milliseconds: float
+    microseconds: float
+
+
+def utcnow() -> datetime.datetime:
+    """Return the current time, aware, in UTC."""
+    return datetime.datetime.now(tz=datetime.UTC)
+
+
+def time_from_now(params: TimeDeltaParams) -> datetime.datetime:
+    """Return the aware UTC time that is `timedelta(**params)` from now.
+
+    A result past the year 9999 is clamped to the latest time there is, so that an exponential back-off never fails;
+    likewise at the other end. Raises TypeError for a name that `timedelta` does not know.
+    """
+    now = utcnow()
+    try:
+        return now + datetime.timedelta(**params)
+    except OverflowError:
+        # PostgreSQL's timestamptz reaches further than Python's datetime: no clamping is needed there.
+        edge = datetime.datetime.max if _is_positive(params) else datetime.datetime.min
+        return edge.replace(tzinfo=datetime.UTC)
+
+
+def _is_positive(params: TimeDeltaParams) -> bool:
+    return max(params.values(), key=abs, default=0) >= 0  # type: ignore[type-var]
