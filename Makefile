@@ -48,7 +48,7 @@ types: $(READY)
 	.venv/bin/pyright
 
 layers: $(READY)
-	.venv/bin/lint-imports
+	.venv/bin/lint-imports --no-logo
 
 sql: $(READY)
 	.venv/bin/python scripts/lint_sql.py

@@ -17,38 +17,32 @@ from pglast import ast as nodes
 from pglast import parser
 from pglast.visitors import Visitor
 
-STORE = pathlib.Path(__file__).resolve().parent.parent / "src" / "procrastinate" / "store"
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+STORE = ROOT / "src" / "procrastinate" / "store"
 MAX_LINE_LENGTH = 120
+LINE_FEED = "\n"
 MIGRATION_NAME = re.compile(r"\d\d\.\d\d\.\d\d_\d\d_(pre|post)_[a-z0-9_]+\.sql")
 OUR_NAME = re.compile(r"\b(?:idx_)?procrastinate_\w+")
 
 
 def main() -> int:
-    sql = STORE / "sql"
-    operations = sorted(sql.glob("*.sql"))
-    schema = [path for path in operations if path.name == "schema.sql"]
-    operations = [path for path in operations if path not in schema]
-    migrations = sorted(sql.glob("migrations/*.sql"))
-    known = set(OUR_NAME.findall("\n".join(path.read_text() for path in migrations)))
+    migrations = sorted(STORE.glob("sql/migrations/*.sql"))
+    definitions = [*migrations, *STORE.glob("sql/schema.sql")]
+    operations = sorted(set(STORE.glob("sql/*.sql")) - set(definitions))
+    known_names = set(OUR_NAME.findall("".join(path.read_text() for path in migrations)))
 
-    faults = [
-        *(f"{path}:{fault}" for path in [*operations, *migrations, *schema] for fault in check_text(path.read_text())),
-        *(f"{path}:{fault}" for path in operations for fault in check_operation(path.read_text(), known)),
-        *(f"{path}:{fault}" for path in [*migrations, *schema] for fault in check_definitions(path.read_text())),
-        *(
-            f"{path}:1: name it like 04.00.00_01_pre_what.sql"
-            for path in migrations
-            if not is_migration_name(path.name)
-        ),
-        *check_pairs({path.stem for path in operations}, declared_operations(STORE)),
-    ]
+    faults = check_pairs({path.stem for path in operations}, declared_operations(STORE))
+    for path in [*operations, *definitions]:
+        text = path.read_text()
+        found = check_operation(text, known_names) if path in operations else check_definitions(text)
+        faults += [f"{path.relative_to(ROOT)}:{fault}" for fault in (*check_text(text), *found)]
+    for path in migrations:
+        if not MIGRATION_NAME.fullmatch(path.name):
+            faults.append(f"{path.relative_to(ROOT)}:1: name it like 04.00.00_01_pre_what.sql")
+
     print("".join(f"{fault}\n" for fault in faults), end="")
     print(f"SQL: {len(operations)} operations, {len(migrations)} migrations, {len(faults)} faults")
     return int(bool(faults))
-
-
-def is_migration_name(name: str) -> bool:
-    return MIGRATION_NAME.fullmatch(name) is not None
 
 
 def check_text(text: str) -> Iterator[str]:
@@ -61,29 +55,21 @@ def check_text(text: str) -> Iterator[str]:
         if len(line) > MAX_LINE_LENGTH:
             yield f"{number}: longer than {MAX_LINE_LENGTH} characters"
     if not text.endswith("\n") or text.endswith("\n\n"):
-        yield f"{text.count(chr(10))}: the file must end with one line feed"
+        yield f"{text.count(LINE_FEED)}: the file must end with one line feed"
 
 
 def check_operation(text: str, known_names: set[str]) -> Iterator[str]:
     """Check one operation's file against the house rules."""
-    header = re.match(r"(?:--.*\n)*", text)
-    assert header is not None
-    promise, expects, indexes = header[0].partition("-- Expects:")
-    if not promise or not expects:
-        yield '1: the header must say what the statement promises and, after "-- Expects:", which indexes it relies on'
-    for name in OUR_NAME.findall(indexes):
-        if name not in known_names:
-            yield f"1: the header expects {name}, which no migration creates"
-
+    yield from check_header(text, known_names)
     for number, line in enumerate(text.split("\n"), 1):
-        if re.search(r"%(?!\(\w+\)s|%)", line):
+        if re.search(r"%(?!\(\w+\)s|%)", line.replace("%%", "")):
             yield f"{number}: a percent sign of its own must be doubled"
     plain = substitute_placeholders(text)
     yield from check_keywords(plain)
     try:
         statements = parser.parse_sql(plain)
     except parser.ParseError as error:
-        yield f"{line_of(plain, error)}: {error.args[0]}"
+        yield describe(error, plain)
         return
     if len(statements) != 1 or text.rstrip().endswith(";"):
         yield "1: one statement, without a semicolon"
@@ -94,20 +80,29 @@ def check_operation(text: str, known_names: set[str]) -> Iterator[str]:
             yield f"1: {name} reads, but nobody reads it: PostgreSQL will not run it"
 
 
+def check_header(text: str, known_names: set[str]) -> Iterator[str]:
+    promise, expects, indexes = re.match(r"(?:--.*\n)*", text)[0].partition("-- Expects:")
+    if not promise or not expects:
+        yield '1: the header must say what the statement promises and, after "-- Expects:", which indexes it relies on'
+    for name in OUR_NAME.findall(indexes):
+        if name not in known_names:
+            yield f"1: the header expects {name}, which no migration creates"
+
+
 def check_definitions(text: str) -> Iterator[str]:
     """Check a file of definitions, with the bodies of its functions."""
     yield from check_keywords(text)
     try:
         statements = parser.parse_sql(text)
     except parser.ParseError as error:
-        yield f"{line_of(text, error)}: {error.args[0]}"
+        yield describe(error, text)
         return
     for statement in statements:
         if isinstance(statement.stmt, nodes.CreateFunctionStmt):
             start = statement.stmt_location
             source = text[start : start + statement.stmt_len] if statement.stmt_len else text[start:]
             for fault in check_function(statement.stmt, source):
-                yield f"{text.count(chr(10), 0, start) + 1}: {fault}"
+                yield f"{text.count(LINE_FEED, 0, start) + 1}: {fault}"
 
 
 def check_function(function: nodes.CreateFunctionStmt, source: str) -> Iterator[str]:
@@ -132,7 +127,7 @@ def check_keywords(text: str) -> Iterator[str]:
     for token in parser.scan(text):
         word = encoded[token.start : token.end + 1].decode()
         if token.kind != "NO_KEYWORD" and word != word.lower():
-            yield f"{encoded.count(b'\n', 0, token.start) + 1}: write {word} in lower case"
+            yield f"{encoded.count(LINE_FEED.encode(), 0, token.start) + 1}: write {word} in lower case"
 
 
 def substitute_placeholders(text: str) -> str:
@@ -167,23 +162,24 @@ def unread_ctes(statement: nodes.RawStmt) -> list[str]:
 
 
 class CollectNames(Visitor):
-    """Collects the names of CTEs that only read, and those of all relations that are read."""
+    """Collects the names of CTEs that only read, and those of all relations that are read. Pglast calls its methods."""
 
     def __init__(self) -> None:
         self.reading: set[str] = set()
         self.read: set[str] = set()
 
-    def visit_CommonTableExpr(self, ancestors: object, node: nodes.CommonTableExpr) -> None:  # noqa: ARG002, N802  pglast calls it
+    def visit_CommonTableExpr(self, ancestors: object, node: nodes.CommonTableExpr) -> None:  # noqa: N802
         if isinstance(node.ctequery, nodes.SelectStmt):
             self.reading.add(node.ctename)
 
-    def visit_RangeVar(self, ancestors: object, node: nodes.RangeVar) -> None:  # noqa: ARG002, N802  pglast calls it
+    def visit_RangeVar(self, ancestors: object, node: nodes.RangeVar) -> None:  # noqa: N802
         self.read.add(node.relname)
 
 
-def line_of(text: str, error: parser.ParseError) -> int:
-    """Return the line number of a parser's error."""
-    return text.count("\n", 0, error.args[1]) + 1 if len(error.args) > 1 else 1
+def describe(error: parser.ParseError, text: str) -> str:
+    """Return a parser's error with its line number."""
+    message, *location = error.args
+    return f"{text.count(LINE_FEED, 0, location[0]) + 1 if location else 1}: {message}"
 
 
 def declared_operations(folder: pathlib.Path) -> set[str]:
@@ -208,9 +204,11 @@ def unsubscripted(expression: ast.expr) -> ast.expr:
     return expression.value if isinstance(expression, ast.Subscript) else expression
 
 
-def check_pairs(files: set[str], operations: set[str]) -> Iterator[str]:
-    yield from (f"{STORE}: no operation for {name}.sql" for name in sorted(files - operations))
-    yield from (f"{STORE}: no {name}.sql for the operation of this name" for name in sorted(operations - files))
+def check_pairs(files: set[str], operations: set[str]) -> list[str]:
+    return [
+        *(f"{name}.sql: no operation of this name" for name in sorted(files - operations)),
+        *(f"{name}.sql: missing, there is an operation of this name" for name in sorted(operations - files)),
+    ]
 
 
 if __name__ == "__main__":

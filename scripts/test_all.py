@@ -28,6 +28,8 @@ def main(pytest_args: list[str]) -> int:
         sys.stdout.flush()
         command = [environment / "bin" / "pytest", "-n", "2", *pytest_args]
         env = {**os.environ, "PROCRASTINATE_TEST_PG": postgres}
+        if postgres == DEFAULT_POSTGRES:
+            del env["PROCRASTINATE_TEST_PG"]
         code = subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
         report.append((label, "passed" if code == 0 else f"FAILED (exit code {code})"))
 

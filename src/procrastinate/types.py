@@ -45,3 +45,8 @@ def time_from_now(params: TimeDeltaParams) -> datetime.datetime:
 
 def _is_positive(params: TimeDeltaParams) -> bool:
     return max(params.values(), key=abs, default=0) >= 0  # type: ignore[type-var]
+
+
+def from_timestamp(seconds: float) -> datetime.datetime:
+    """Return the aware UTC time of a number of seconds since the epoch."""
+    return datetime.datetime.fromtimestamp(seconds, tz=datetime.UTC)

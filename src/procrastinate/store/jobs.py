@@ -70,7 +70,9 @@ class DeferJobs(Operation[list[int]]):
         if len(rows) == len(self.jobs):
             return [row[1] for row in rows]
         inserted = {row[0] for row in rows if row[1] is not None}
-        lock = next((j.queueing_lock for n, j in enumerate(self.jobs, 1) if n not in inserted and j.queueing_lock), None)
+        lock = next(
+            (j.queueing_lock for n, j in enumerate(self.jobs, 1) if n not in inserted and j.queueing_lock), None
+        )
         raise already_enqueued(_taken_lock(self.jobs) or lock)
 
 

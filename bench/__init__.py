@@ -1,0 +1,1 @@
+"""How fast jobs run, against the ceiling that the database sets: `make bench`."""

@@ -1,0 +1,68 @@
+"""The tables: apply them, read them, check them."""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+
+from procrastinate import connector, exceptions
+
+migrations_path = pathlib.Path(__file__).parent / "store" / "sql" / "migrations"
+
+# Two programs that apply the schema at the same time take turns. The number is "procrastinate" in ASCII, cut to 63 bits.
+ADVISORY_LOCK = 0x70726F6372617374
+
+
+class SchemaManager:
+    """Applies and reads the schema."""
+
+    def __init__(self, connector: connector.BaseConnector) -> None:
+        """Work on the database of `connector`."""
+        self.connector = connector
+
+    @staticmethod
+    def get_schema() -> str:
+        """Return the whole schema as SQL: all migrations in order, and the record that they were applied."""
+        scripts: list[str] = []
+        for path in sorted(migrations_path.glob("*.sql")):
+            text = path.read_text(encoding="utf-8")
+            checksum = hashlib.sha256(text.encode()).hexdigest()
+            record = f"insert into procrastinate_migrations (name, checksum) values ('{path.stem}', '{checksum}');\n"
+            scripts.append(f"{text}\n{record}")
+        return "\n".join(scripts)
+
+    @staticmethod
+    def get_migrations_path() -> str:
+        """Return the absolute path of the folder with the migrations."""
+        return str(migrations_path)
+
+    def apply_schema(self) -> None:
+        """Create the tables, in one transaction, in the first schema of the search_path.
+
+        Raises ConnectorException if some of them exist already.
+        """
+        sync_connector = self.connector.get_sync_connector()
+        try:
+            sync_connector.execute_query(_script())
+        except exceptions.ConnectorException as error:
+            raise _explain(error) from error.__cause__
+
+    async def apply_schema_async(self) -> None:
+        """Do as `apply_schema`, asynchronously."""
+        try:
+            await self.connector.execute_query_async(_script())
+        except exceptions.ConnectorException as error:
+            raise _explain(error) from error.__cause__
+
+
+def _script() -> str:
+    # Sent without parameters, so the server runs all statements in one implicit transaction.
+    return f"select pg_advisory_xact_lock({ADVISORY_LOCK});\n{SchemaManager.get_schema()}"
+
+
+def _explain(error: exceptions.ConnectorException) -> exceptions.ConnectorException:
+    if "already exists" not in str(error):
+        return error
+    return exceptions.ConnectorException(
+        f"{error}\nThe schema was applied before, by this or by another version; nothing was changed."
+    )

@@ -1,0 +1,201 @@
+"""Records how jobs ended, many at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import attrs
+from typing_extensions import override
+
+from procrastinate import connector, exceptions, jobs, types
+from procrastinate.store.jobs import Accepted, DeleteJobs, FinishJobs, RetryJobs, Verdict
+from procrastinate.worker.service import Service, Wakeup
+
+logger = logging.getLogger(__name__)
+
+# Bigger batches gain nothing: measured, the cost per job is flat from some 300 on.
+BATCH = 500
+# How long an outcome may wait for company while other jobs run.
+PATIENCE = 0.005
+# Outcomes that wait while the database is away; the worker claims nothing more until there are fewer.
+LIMIT = 5_000
+# Pause before a verdict is tried again whose row somebody else holds.
+BLOCKED_PAUSE = 0.5
+
+
+class Followers(Protocol):
+    """Who must hear of ended jobs."""
+
+    def lock_freed(self, lock: str) -> None: ...  # noqa: D102
+    def job_waits_again(self, *, is_due: bool) -> None: ...  # noqa: D102
+
+
+class Completer(Service):
+    """Collects verdicts and sends them in batches.
+
+    A batch goes out at once when nothing else runs or when a verdict frees a lock, otherwise when it is full or a few
+    milliseconds old. Verdicts are kept until the database has answered.
+    """
+
+    name = "completer"
+
+    def __init__(
+        self,
+        connector: connector.BaseConnector,
+        worker_id: int,
+        followers: Followers,
+        is_idle: Callable[[], bool],
+    ) -> None:
+        """Record on `connector` as `worker_id`; `is_idle` tells whether no other outcome will follow soon."""
+        self._connector = connector
+        self._worker_id = worker_id
+        self._followers = followers
+        self._is_idle = is_idle
+        self._pending: list[Verdict] = []
+        self._blocked: list[Verdict] = []
+        self._in_flight = 0
+        self._is_urgent = False
+        self._wakeup = Wakeup()
+        # After an error nobody knows whether the batch was committed: verdicts that were sent before.
+        self._sent_before: set[tuple[int | None, int]] = set()
+
+    def add(self, verdict: Verdict) -> None:
+        """Take a verdict to record."""
+        self._pending.append(verdict)
+        if verdict.claim.job.lock is not None or len(self._pending) >= BATCH or self._is_idle():
+            self._is_urgent = True
+        if self._is_urgent or len(self._pending) == 1:
+            self._wakeup.ring()
+
+    @property
+    def count(self) -> int:
+        """How many verdicts are not recorded yet."""
+        return len(self._pending) + len(self._blocked) + self._in_flight
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so many verdicts wait that nothing more should be claimed."""
+        return self.count >= LIMIT
+
+    @override
+    async def run(self) -> None:
+        while True:
+            if not self._pending:
+                await self._wakeup.wait(BLOCKED_PAUSE if self._blocked else None)
+            if self._pending and not self._is_urgent:
+                await self._wakeup.wait(PATIENCE)
+            self._pending += self._blocked
+            self._blocked = []
+            await self._flush()
+
+    async def _flush(self) -> None:
+        self._is_urgent = False
+        while self._pending:
+            batch, self._pending = self._pending[:BATCH], self._pending[BATCH:]
+            self._in_flight = len(batch)
+            try:
+                while batch:
+                    kind = _kind(batch[0])
+                    group = [verdict for verdict in batch if _kind(verdict) is kind]
+                    await self._send(kind, group)
+                    batch = [verdict for verdict in batch if _kind(verdict) is not kind]
+            finally:
+                # Also when cancelled or cut off: what was not answered is kept.
+                self._pending = batch + self._pending
+                self._in_flight = 0
+
+    async def _send(self, kind: type[FinishJobs | DeleteJobs | RetryJobs], group: list[Verdict]) -> None:
+        try:
+            accepted = await self._connector.run_async(kind(verdicts=group, worker_id=self._worker_id))
+        except exceptions.ConnectionLost:
+            self._sent_before |= {(verdict.claim.job.id, verdict.claim.token) for verdict in group}
+            raise
+        except exceptions.ConnectorException as error:
+            if len(group) > 1:
+                # One of them cannot be recorded as it is: the others must not suffer.
+                for verdict in group:
+                    await self._send(kind, [verdict])
+            else:
+                self._set_aside(group[0], error)
+            return
+        self.works()
+        self._follow_up(group, accepted)
+
+    def _set_aside(self, verdict: Verdict, error: exceptions.ConnectorException) -> None:
+        # Somebody holds its row, or a sibling took its queueing lock just now: the next try sees how that ended.
+        if isinstance(error, exceptions.InvalidData) and verdict.report is not None:
+            slim = {name: verdict.report.get(name) for name in ("number", "event", "started_at", "ended_at", "final")}
+            verdict = attrs.evolve(verdict, report={name: value for name, value in slim.items() if value is not None})
+        logger.log(
+            logging.DEBUG
+            if isinstance(error, exceptions.LockNotAvailable | exceptions.UniqueViolation)
+            else logging.ERROR,
+            "The outcome of job %s could not be recorded yet: %s",
+            verdict.claim.job.id,
+            error,
+            extra={"action": "job_outcome_delayed", "job_id": verdict.claim.job.id},
+        )
+        self._blocked.append(verdict)
+
+    def _follow_up(self, group: Iterable[Verdict], accepted: Iterable[Accepted]) -> None:
+        statuses = {answer.job_id: answer.status for answer in accepted}
+        now = types.utcnow()
+        for verdict in group:
+            job = verdict.claim.job
+            status = statuses.get(job.id or 0)
+            if status is None:
+                self._report_refusal(verdict)
+                continue
+            if job.lock is not None:
+                self._followers.lock_freed(job.lock)
+            if verdict.status is jobs.Status.TODO:
+                if status == jobs.Status.TODO.value:
+                    self._followers.job_waits_again(is_due=verdict.retry_at is None or verdict.retry_at <= now)
+                else:
+                    logger.error(
+                        "Job %s was to be retried but ended %s: another job with its queueing lock is waiting, or an "
+                        "abort was requested",
+                        job.call_string,
+                        status,
+                        extra={"action": "job_retry_refused", "job": job.log_context()},
+                    )
+
+    def _report_refusal(self, verdict: Verdict) -> None:
+        key = (verdict.claim.job.id, verdict.claim.token)
+        if key in self._sent_before:
+            # Sent when the connection broke, and committed all the same, most likely. Its lock may be free.
+            self._sent_before.discard(key)
+            if verdict.claim.job.lock is not None:
+                self._followers.lock_freed(verdict.claim.job.lock)
+            return
+        logger.warning(
+            "The outcome of job %s (%s) was not recorded: the job was taken from this worker, or changed by hand, while "
+            "it ran",
+            verdict.claim.job.call_string,
+            verdict.status.value,
+            extra={"action": "job_outcome_refused", "job": verdict.claim.job.log_context()},
+        )
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until all verdicts are recorded, at most so long. The rest is rescued by other workers."""
+        self._is_urgent = True
+        self._wakeup.ring()
+        deadline = asyncio.get_running_loop().time() + seconds
+        while self.count and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.005)
+        if self.count:
+            logger.error(
+                "The outcomes of %s jobs could not be recorded before the worker stopped: other workers will run them "
+                "again",
+                self.count,
+                extra={"action": "job_outcomes_lost"},
+            )
+
+
+def _kind(verdict: Verdict) -> type[FinishJobs | DeleteJobs | RetryJobs]:
+    if verdict.status is jobs.Status.TODO:
+        return RetryJobs
+    return DeleteJobs if verdict.delete else FinishJobs

@@ -1,0 +1,286 @@
+"""Runs jobs: coroutines on the loop, plain functions in threads."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextvars
+import functools
+import inspect
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import attrs
+
+from procrastinate import exceptions, jobs, middleware, types
+from procrastinate.job_context import AbortReason, JobContext, JobResult
+from procrastinate.store.jobs import Verdict
+from procrastinate.tasks import Task
+from procrastinate.worker import verdicts
+from procrastinate.worker.settings import WorkerSettings
+
+# The worker claims ahead what it will start within so many seconds at its measured rate, but never more than so many
+# jobs: a worker with one-second jobs holds none that it does not run, a worker with no-op jobs hundreds.
+HORIZON = 0.05
+MOST_AHEAD = 1_000
+# How much the latest run counts in the measured duration.
+WEIGHT = 0.05
+
+
+@attrs.define(eq=False)
+class Running:
+    """A job under way."""
+
+    claim: jobs.Claim
+    task: Task[..., Any] | None
+    started: float
+    future: asyncio.Task[None] | None = None
+    has_begun: bool = False
+    abort_reason: AbortReason | None = None
+
+
+class Executor:
+    """Starts claimed jobs as slots become free, and turns each end into a verdict."""
+
+    def __init__(  # noqa: PLR0913  what a job needs to run
+        self,
+        settings: WorkerSettings,
+        find_task: Callable[[str], Task[..., Any]],
+        make_context: Callable[[jobs.Job, float, Callable[[], AbortReason | None]], JobContext],
+        worker: Any,
+        logger: logging.Logger,
+        log_extra: Callable[..., Mapping[str, Any]],
+        on_end: Callable[[Verdict], None],
+    ) -> None:
+        """Run up to `settings.concurrency` jobs at a time and report each end to `on_end`."""
+        self._settings = settings
+        self._find_task = find_task
+        self._make_context = make_context
+        self._worker = worker
+        self._logger = logger
+        self._log_extra = log_extra
+        self._on_end = on_end
+        self._waiting: collections.deque[tuple[float, jobs.Claim]] = collections.deque()
+        self._running: dict[int, Running] = {}
+        self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="procrastinate")
+        self._duration: float | None = None
+        self._refill_level = 0
+        self._is_closed = False
+
+    # What the fetcher asks
+
+    @property
+    def waits(self) -> bool:
+        """Whether a claimed job waits for a slot."""
+        return bool(self._waiting)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs or waits."""
+        return not self._running and not self._waiting
+
+    @property
+    def running(self) -> list[Running]:
+        """The jobs under way."""
+        return list(self._running.values())
+
+    def wanted(self) -> int:
+        """Return how many jobs to claim now; zero while enough wait here."""
+        now = time.monotonic()
+        # Slots that a long job holds will not help to use up what is claimed ahead.
+        held = sum(now - running.started > HORIZON for running in self._running.values())
+        free = self._settings.concurrency - len(self._running)
+        ahead = 0
+        if self._duration is not None:
+            moving = self._settings.concurrency - held
+            ahead = min(int(moving * HORIZON / max(self._duration, 1e-6)), MOST_AHEAD)
+        room = free + ahead - len(self._waiting)
+        # In big steps: a claim of one costs nearly as much as a claim of a hundred.
+        self._refill_level = (free + ahead) // 2
+        return room if len(self._waiting) <= self._refill_level and room > 0 else 0
+
+    @property
+    def runs_low(self) -> bool:
+        """Whether it is time to claim more."""
+        return len(self._waiting) <= self._refill_level
+
+    def submit(self, claims: Sequence[jobs.Claim]) -> None:
+        """Take claimed jobs, to be started in this order."""
+        now = time.monotonic()
+        self._waiting.extend((now, claim) for claim in claims)
+        self._start_some()
+
+    def take_back(self, patience: float) -> list[jobs.Claim]:
+        """Return all jobs that wait for a slot, if the first of them has waited for so many seconds."""
+        if not self._waiting or time.monotonic() - self._waiting[0][0] < patience:
+            return []
+        claims = [claim for _, claim in self._waiting]
+        self._waiting.clear()
+        return claims
+
+    # Aborting
+
+    def abort(self, job_id: int, reason: AbortReason) -> None:
+        """Ask a job of this worker to stop; nothing happens if it is not here or was asked before.
+
+        A coroutine is cancelled. A function in a thread must look at `context.should_abort()`.
+        """
+        running = self._running.get(job_id)
+        if running is None:
+            for entry in self._waiting:
+                if entry[1].job.id == job_id:
+                    self._waiting.remove(entry)
+                    self._end(Running(entry[1], None, time.time(), abort_reason=reason), exceptions.JobAborted(), None)
+                    return
+            return
+        if running.abort_reason is not None:
+            return
+        running.abort_reason = reason
+        call = running.claim.job.call_string
+        self._logger.info("Aborting job %s", call, extra=self._log_extra("abort_job", running.claim.job))
+        if running.future is None:
+            return
+        if not running.has_begun:
+            # Cancelled before its first step, a coroutine never runs, and nobody would record its end.
+            running.future.cancel()
+            self._end(running, exceptions.JobAborted(), None)
+        elif running.task is not None and running.task.is_async:
+            running.future.cancel()
+
+    async def wait_until_idle(self, seconds: float | None) -> bool:
+        """Wait for the running jobs to end, at most so long; return whether all did."""
+        futures = [running.future for running in self._running.values() if running.future is not None]
+        if futures:
+            await asyncio.wait(futures, timeout=seconds)
+        return not self._running
+
+    def close(self) -> None:
+        """Let go of the threads, without waiting for them."""
+        self._is_closed = True
+        self._threads.shutdown(wait=False)
+
+    # Running
+
+    def _start_some(self) -> None:
+        while self._waiting and len(self._running) < self._settings.concurrency:
+            _, claim = self._waiting.popleft()
+            job = claim.job
+            running = Running(claim, None, time.time())
+            self._running[job.id or 0] = running
+            running.future = asyncio.create_task(self._run(running), name=f"process job {job.task_name}[{job.id}]")
+
+    async def _run(self, running: Running) -> None:
+        running.has_begun = True
+        job = running.claim.job
+        result, error = None, None
+        try:
+            running.task = task = self._find_task(job.task_name)
+            if self._logger.isEnabledFor(logging.INFO):
+                extra = self._log_extra("start_job", job)
+                self._logger.info("Starting job %s", job.call_string, extra=extra)
+            result = await self._call(task, running)
+        except BaseException as raised:  # noqa: BLE001  a job may raise anything; the worker goes on
+            error = raised
+        self._end(running, error, result)
+
+    def _call(self, task: Task[..., Any], running: Running) -> Awaitable[Any]:
+        job = running.claim.job
+        settings = self._settings
+        wrapped = bool(settings.worker_middleware or settings.task_middleware or task.task_middleware)
+        if not wrapped and not task.pass_context:
+            return self._bare_call(task, functools.partial(task.func, **job.task_kwargs))
+        context = self._make_context(job, running.started, lambda: running.abort_reason)
+        arguments = (context,) if task.pass_context else ()
+        bare = functools.partial(task.func, *arguments, **job.task_kwargs)
+        if not wrapped:
+            return self._bare_call(task, bare)
+        around = [
+            each for each in settings.task_middleware if middleware.is_async_middleware(each) == task.is_async
+        ] + list(task.task_middleware)
+        call = middleware.compose(around, bare, context, self._worker)
+        whole = functools.partial(self._bare_call, task, call)
+        return middleware.compose(settings.worker_middleware, whole, context, self._worker)()
+
+    def _bare_call(self, task: Task[..., Any], call: Callable[[], Any]) -> Awaitable[Any]:
+        return call() if task.is_async else self._call_in_thread(call)
+
+    async def _call_in_thread(self, call: Callable[[], Any]) -> Any:
+        context = contextvars.copy_context()
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._threads, context.run, _captured, call)
+        result, error = await future
+        if error is not None:
+            raise error
+        return await result if inspect.isawaitable(result) else result
+
+    def _end(self, running: Running, error: BaseException | None, result: Any) -> None:
+        job = running.claim.job
+        if self._running.get(job.id or 0) is running:
+            del self._running[job.id or 0]
+        elif running.future is not None:
+            return  # ended before, by an abort ahead of its first step
+        now = types.utcnow()
+        seconds = now.timestamp() - running.started
+        if error is None:
+            last = self._duration
+            self._duration = seconds if last is None else last + WEIGHT * (seconds - last)
+        run = verdicts.Run(
+            claim=running.claim,
+            started_at=None if error is None else types.from_timestamp(running.started),
+            ended_at=now,
+            error=error,
+            abort_reason=running.abort_reason,
+        )
+        strategy = running.task.retry_strategy if running.task is not None else None
+        verdict = verdicts.decide(run, strategy, self._settings.delete_jobs)
+        self._log_end(
+            verdict, error, JobResult(start_timestamp=running.started, end_timestamp=now.timestamp(), result=result)
+        )
+        self._on_end(verdict)
+        if not self._is_closed:
+            self._start_some()
+
+    def _log_end(self, verdict: Verdict, error: BaseException | None, result: JobResult) -> None:
+        action, title, level = _outcome(verdict, error)
+        if not self._logger.isEnabledFor(level):
+            return
+        job = verdict.claim.job
+        if isinstance(error, exceptions.TaskNotFound):
+            self._logger.error("%s", error, extra=self._log_extra("task_not_found", job))
+        suffix = f" - Result: {result.result}"[:250] if result.result else ""
+        seconds = result.duration(result.end_timestamp or 0)
+        self._logger.log(
+            level,
+            "Job %s ended with status: %s, lasted %.3f s%s",
+            job.call_string,
+            title,
+            seconds,
+            suffix,
+            extra={**self._log_extra(action, job), **result.as_dict()},
+            exc_info=error,
+        )
+
+
+def _captured(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    """Call, and return the result and the error: a StopIteration could not pass through a future."""
+    try:
+        return call(), None
+    except BaseException as error:  # noqa: BLE001  raised again on the loop
+        return None, error
+
+
+def _outcome(verdict: Verdict, error: BaseException | None) -> tuple[str, str, int]:
+    is_abort = isinstance(error, exceptions.JobAborted | asyncio.CancelledError)
+    match verdict.status:
+        case jobs.Status.SUCCEEDED:
+            return "job_success", "Success", logging.INFO
+        case jobs.Status.TODO:
+            action, title = ("job_aborted_retry", "Aborted") if is_abort else ("job_error_retry", "Error")
+            return action, f"{title}, to retry", logging.INFO
+        case jobs.Status.ABORTED:
+            return "job_aborted", "Aborted", logging.INFO
+        case _:
+            return "job_error", "Error", logging.ERROR

@@ -1,0 +1,125 @@
+"""Claims jobs: as many as the worker will start soon, and no more."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from typing_extensions import override
+
+from procrastinate import connector, jobs
+from procrastinate.store.jobs import FetchJobs, ReleaseJobs
+from procrastinate.store.schedule import StageJobs
+from procrastinate.worker.service import Service, Wakeup, jittered
+from procrastinate.worker.settings import WorkerSettings
+
+logger = logging.getLogger(__name__)
+
+# A claimed job that has not started after this long goes back, for a worker that has time.
+PATIENCE = 0.5
+
+
+class Workload(Protocol):
+    """What the fetcher fills."""
+
+    def wanted(self) -> int: ...  # noqa: D102
+    def submit(self, claims: Sequence[jobs.Claim]) -> None: ...  # noqa: D102
+    def take_back(self, patience: float) -> list[jobs.Claim]: ...  # noqa: D102
+    @property
+    def waits(self) -> bool: ...  # noqa: D102
+    @property
+    def is_idle(self) -> bool: ...  # noqa: D102
+
+
+class Fetcher(Service):
+    """Asks for jobs when there is room, on a wake-up or after the polling interval."""
+
+    name = "fetcher"
+
+    def __init__(  # noqa: PLR0913  its neighbours, each a separate service
+        self,
+        connector: connector.BaseConnector,
+        worker_id: int,
+        settings: WorkerSettings,
+        workload: Workload,
+        may_fetch: Callable[[], bool],
+        all_recorded: Callable[[], bool],
+        on_parked: Callable[[Sequence[str]], None],
+    ) -> None:
+        """Fill `workload` from `connector`.
+
+        `may_fetch` is False while outcomes pile up; `all_recorded` is True when no outcome and no lock is left to be
+        written; `on_parked` receives the locks behind which jobs were parked.
+        """
+        self._connector = connector
+        self._worker_id = worker_id
+        self._settings = settings
+        self._workload = workload
+        self._may_fetch = may_fetch
+        self._all_recorded = all_recorded
+        self._on_parked = on_parked
+        self._wakeup = Wakeup()
+        self._is_stopping = False
+
+    def wake(self) -> None:
+        """Look for jobs now."""
+        self._wakeup.ring()
+
+    def stop(self) -> None:
+        """Claim nothing more; `run` returns once a claim under way has been answered."""
+        self._is_stopping = True
+        self._wakeup.ring()
+
+    @override
+    async def run(self) -> None:
+        while not self._is_stopping:
+            was_quiet = self._workload.is_idle and self._all_recorded()
+            limit = self._workload.wanted() if self._may_fetch() else 0
+            scanned = await self._fetch(limit) if limit else 0
+            if scanned >= limit > 0:
+                continue  # there may be more
+            if not self._settings.wait and limit and not scanned:
+                if await self._stage():
+                    continue
+                if was_quiet:
+                    logger.info("No job found. Stopping worker because wait=False", extra={"action": "no_job_found"})
+                    return
+            await self._wakeup.wait(self._pause())
+            await self._give_back()
+
+    def _pause(self) -> float:
+        if self._workload.waits:
+            return PATIENCE / 2
+        if not self._settings.wait and self._workload.is_idle:
+            return 0.005  # outcomes or locks are being written; then one last look
+        return jittered(self._settings.fetch_job_polling_interval)
+
+    async def _fetch(self, limit: int) -> int:
+        operation = FetchJobs(queues=self._settings.queues, worker_id=self._worker_id, limit=limit)
+        # Shielded: a claim that was sent is either answered to us or its jobs have no one.
+        result = await asyncio.shield(asyncio.ensure_future(self._connector.run_async(operation)))
+        self.works()
+        self._on_parked(result.parked_locks)
+        if self._is_stopping:
+            await self._release(result.claims)
+        else:
+            self._workload.submit(result.claims)
+        return result.scanned
+
+    async def _stage(self) -> bool:
+        staged = await self._connector.run_async(StageJobs(limit=1_000))
+        return staged.count > 0
+
+    async def _give_back(self) -> None:
+        await self._release(self._workload.take_back(PATIENCE))
+
+    async def _release(self, claims: Sequence[jobs.Claim]) -> None:
+        if claims:
+            await self._connector.run_async(ReleaseJobs(claims=claims, worker_id=self._worker_id))
+            self._on_parked([claim.job.lock for claim in claims if claim.job.lock is not None])
+
+    async def give_back_all(self) -> None:
+        """Give back every claimed job that has not started."""
+        await self._release(self._workload.take_back(0))

@@ -1,0 +1,95 @@
+"""Chores that some worker must do now and then; no leader is elected."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+
+import attrs
+from typing_extensions import override
+
+from procrastinate import connector, jobs
+from procrastinate.store.locks import FindSleepingLocks
+from procrastinate.store.schedule import TakeChore
+from procrastinate.store.workers import PruneStalledWorkers, RescueJobs
+from procrastinate.worker.service import Service, jittered
+from procrastinate.worker.settings import WorkerSettings
+
+logger = logging.getLogger(__name__)
+
+SWEEP_INTERVAL = 5.0
+LONGEST_RESCUE_INTERVAL = 5.0
+BATCH = 500
+
+
+@attrs.frozen
+class Chore:
+    """Something to be done by one worker every `interval` seconds."""
+
+    name: str
+    interval: float
+    do: Callable[[], Awaitable[None]]
+
+
+class Housekeeping(Service):
+    """Rescues the jobs of dead workers, and opens locks that they left closed."""
+
+    name = "housekeeping"
+
+    def __init__(
+        self,
+        connector: connector.BaseConnector,
+        settings: WorkerSettings,
+        open_locks: Callable[[Iterable[str]], None],
+        on_ready: Callable[[], None],
+    ) -> None:
+        """Work on `connector`; `open_locks` opens lines, `on_ready` is called when jobs became ready."""
+        self._connector = connector
+        self._settings = settings
+        self._open_locks = open_locks
+        self._on_ready = on_ready
+        rescue_interval = min(settings.stalled_worker_timeout / 4, LONGEST_RESCUE_INTERVAL)
+        self._chores = [
+            Chore("rescue", rescue_interval, self._rescue),
+            Chore("sweep", SWEEP_INTERVAL, self._sweep),
+        ]
+
+    @override
+    async def run(self) -> None:
+        pause = min(chore.interval for chore in self._chores)
+        while True:
+            for chore in self._chores:
+                # A little less than the interval, or two workers' clocks would make each skip every other turn.
+                if await self._connector.run_async(TakeChore(chore=chore.name, interval=chore.interval * 0.7)):
+                    await chore.do()
+                self.works()
+            await asyncio.sleep(jittered(pause))
+
+    async def _rescue(self) -> None:
+        settings = self._settings
+        rescue = RescueJobs(
+            seconds_since_heartbeat=settings.stalled_worker_timeout, max_rescues=settings.max_rescues, limit=BATCH
+        )
+        while rescued := await self._connector.run_async(rescue):
+            for job in rescued:
+                logger.warning(
+                    "Job %s[%s] was taken back from worker %s, which gave no sign of life: it is %s now",
+                    job.task_name,
+                    job.job_id,
+                    job.worker_id,
+                    job.status,
+                    extra={"action": "job_rescued", "job_id": job.job_id, "status": job.status},
+                )
+            self._open_locks({job.lock for job in rescued if job.lock is not None})
+            if any(job.status == jobs.Status.TODO.value for job in rescued):
+                self._on_ready()
+        pruned = await self._connector.run_async(
+            PruneStalledWorkers(seconds_since_heartbeat=settings.stalled_worker_timeout)
+        )
+        if pruned:
+            logger.info("Removed dead workers %s", pruned, extra={"action": "workers_pruned", "workers": pruned})
+
+    async def _sweep(self) -> None:
+        locks = await self._connector.run_async(FindSleepingLocks(limit=BATCH))
+        self._open_locks(locks)

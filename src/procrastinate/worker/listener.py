@@ -1,0 +1,60 @@
+"""Hears of new jobs and abort requests as they happen."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+
+from typing_extensions import override
+
+from procrastinate import connector
+from procrastinate.store.channels import channels_for
+from procrastinate.worker.service import Service
+
+logger = logging.getLogger(__name__)
+
+
+class Listener(Service):
+    """Subscribes to the channels of the worker's queues and passes on what arrives."""
+
+    name = "listener"
+
+    def __init__(  # noqa: PLR0913  its neighbours
+        self,
+        connector: connector.BaseConnector,
+        queues: Sequence[str] | None,
+        on_ready: Callable[[], None],
+        on_scheduled: Callable[[], None],
+        on_abort: Callable[[int], None],
+    ) -> None:
+        """Call `on_ready` for jobs that can be fetched, `on_scheduled` for later ones, `on_abort` with a job's id."""
+        self._connector = connector
+        self._channels = channels_for(queues)
+        self._on_ready = on_ready
+        self._on_scheduled = on_scheduled
+        self._on_abort = on_abort
+
+    @override
+    async def run(self) -> None:
+        await self._connector.listen_notify(self._receive, self._channels, self._listening)
+
+    def _listening(self) -> None:
+        self.works()
+        # Whatever was sent while nobody listened is found by looking.
+        self._on_ready()
+        self._on_scheduled()
+
+    async def _receive(self, *, channel: str, payload: str) -> None:
+        try:
+            notification = json.loads(payload)
+            kind, job_id = notification["type"], notification["job_id"]
+        except (ValueError, TypeError, KeyError):
+            logger.warning("A notification on %s could not be read: %.200r", channel, payload)
+            return
+        if kind == "abort_job_requested":
+            self._on_abort(job_id)
+        elif notification.get("scheduled"):
+            self._on_scheduled()
+        else:
+            self._on_ready()

@@ -1,0 +1,90 @@
+"""The life of a worker's services: each runs until it is stopped, and starts again when it fails."""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import logging
+import random
+
+from procrastinate import exceptions
+
+logger = logging.getLogger(__name__)
+
+# Errors that trying again cannot mend: the worker ends, and says why.
+FATAL = (exceptions.SchemaNotApplied, exceptions.AppNotOpen, exceptions.SyncConnectorConfigurationError)
+
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 10.0
+
+
+class Service(abc.ABC):
+    """One duty of a worker."""
+
+    name: str
+    failures: int = 0
+
+    @abc.abstractmethod
+    async def run(self) -> None:
+        """Do the duty until cancelled, or until there is nothing to do for good."""
+
+    def works(self) -> None:
+        """Record that a round trip succeeded: called by the service itself, and logged if it failed before."""
+        if self.failures:
+            logger.info(
+                "Service %s works again", self.name, extra={"action": "service_recovered", "service": self.name}
+            )
+            self.failures = 0
+
+
+async def keep_running(service: Service) -> None:
+    """Run a service; when it fails, start it again after a pause that grows with each failure in a row.
+
+    The first failure in a row is logged with its cause, the next ones at DEBUG. Raises the error if it is fatal.
+    """
+    while True:
+        try:
+            await service.run()
+        except FATAL:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever it is, a worker must not be alive but idle
+            service.failures += 1
+            pause = min(FIRST_PAUSE * 2 ** (service.failures - 1), LONGEST_PAUSE) * random.uniform(0.5, 1)
+            logger.log(
+                logging.ERROR if service.failures == 1 else logging.DEBUG,
+                "Service %s failed: %s. It starts again, at first in %.1f s",
+                service.name,
+                error,
+                pause,
+                exc_info=not isinstance(error, exceptions.ConnectionLost),
+                extra={"action": "side_task_failed", "service": service.name, "failures": service.failures},
+            )
+            await asyncio.sleep(pause)
+        else:
+            return
+
+
+class Wakeup:
+    """An alarm clock: somebody waits on it for a limited time, others ring it."""
+
+    def __init__(self) -> None:
+        """Start silent."""
+        self._event = asyncio.Event()
+
+    def ring(self) -> None:
+        """Wake the one who waits; if nobody does, the next wait ends at once."""
+        self._event.set()
+
+    async def wait(self, seconds: float | None) -> None:
+        """Return when rung, or after so many seconds."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
+        except TimeoutError:
+            pass
+        self._event.clear()
+
+
+def jittered(seconds: float) -> float:
+    """Return a time a little shorter, at random, so that many workers do not poll at the same moment."""
+    return seconds * random.uniform(0.8, 1)

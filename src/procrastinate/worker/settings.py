@@ -1,0 +1,123 @@
+"""The settings of a worker: checked once, then passed around as one value."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+from typing_extensions import TypedDict
+
+from procrastinate import jobs
+from procrastinate.middleware import MiddlewareKind, TaskMiddleware, WorkerMiddleware, check_kind
+
+WORKER_NAME = "worker"
+WORKER_CONCURRENCY = 1
+FETCH_JOB_POLLING_INTERVAL = 5.0
+ABORT_JOB_POLLING_INTERVAL = 5.0
+
+
+class WorkerOptions(TypedDict, total=False):
+    """The keyword arguments of `App.run_worker`, explained at WorkerSettings."""
+
+    queues: Iterable[str] | None
+    name: str
+    concurrency: int
+    wait: bool
+    fetch_job_polling_interval: float
+    abort_job_polling_interval: float
+    shutdown_graceful_timeout: float | None
+    listen_notify: bool
+    delete_jobs: str | jobs.DeleteJobCondition | None
+    additional_context: dict[str, Any] | None
+    install_signal_handlers: bool
+    update_heartbeat_interval: float
+    stalled_worker_timeout: float
+    max_rescues: int
+    database_timeout: float | None
+    task_middleware: list[TaskMiddleware] | None
+    worker_middleware: list[WorkerMiddleware] | None
+
+
+def _queues(value: Iterable[str] | None) -> tuple[str, ...] | None:
+    if isinstance(value, str):
+        raise TypeError(f"queues takes several names, not one text: write queues=[{value!r}]")
+    # An empty list means all queues, as no list does: a worker that serves nothing helps nobody.
+    return tuple(dict.fromkeys(value or ())) or None
+
+
+def _delete_jobs(value: str | jobs.DeleteJobCondition | None) -> jobs.DeleteJobCondition:
+    return jobs.DeleteJobCondition(value or jobs.DeleteJobCondition.NEVER)
+
+
+def _at_least(minimum: float) -> Any:
+    def check(_instance: Any, attribute: attrs.Attribute[Any], value: float | None) -> None:
+        if value is not None and value < minimum:
+            raise ValueError(f"{attribute.name} must be at least {minimum:g}, not {value!r}")
+
+    return check
+
+
+def _positive(_instance: Any, attribute: attrs.Attribute[Any], value: float | None) -> None:
+    if value is not None and value <= 0:
+        raise ValueError(f"{attribute.name} must be more than 0 seconds, not {value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class WorkerSettings:
+    """How a worker works. All times are in seconds.
+
+    Attributes:
+        queues: which queues to serve; None (or none) for all.
+        name: for logs and for the job context; several workers may share one.
+        concurrency: how many jobs run at a time.
+        wait: False stops the worker once nothing is left to fetch and no job runs.
+        fetch_job_polling_interval: longest idle time between two looks for jobs.
+        abort_job_polling_interval: time between two looks for abort requests, while jobs run.
+        shutdown_graceful_timeout: time for running jobs to end after a stop, before they are aborted; None for no limit.
+        listen_notify: learn of new jobs and abort requests at once, on a connection of its own.
+        delete_jobs: which finished jobs to delete.
+        additional_context: copied into the context of each job.
+        install_signal_handlers: stop on SIGINT and SIGTERM.
+        update_heartbeat_interval: time between two signs of life.
+        stalled_worker_timeout: silence after which a worker counts as dead, and its jobs are taken back.
+        max_rescues: how often a job is taken back from dead workers before it ends failed.
+        database_timeout: the worker ends with an error when it could not reach the database for so long; None for
+            never. A supervisor can then start a new one.
+        task_middleware: wraps the tasks of its kind, sync or async, outermost first.
+        worker_middleware: async; wraps every job, outermost first.
+    """
+
+    queues: tuple[str, ...] | None = attrs.field(default=None, converter=_queues)
+    name: str = attrs.field(default=WORKER_NAME, converter=attrs.converters.default_if_none(WORKER_NAME))
+    concurrency: int = attrs.field(default=WORKER_CONCURRENCY, validator=_at_least(1))
+    wait: bool = True
+    fetch_job_polling_interval: float = attrs.field(default=FETCH_JOB_POLLING_INTERVAL, validator=_positive)
+    abort_job_polling_interval: float = attrs.field(default=ABORT_JOB_POLLING_INTERVAL, validator=_at_least(0))
+    shutdown_graceful_timeout: float | None = attrs.field(default=None, validator=_at_least(0))
+    listen_notify: bool = True
+    delete_jobs: jobs.DeleteJobCondition = attrs.field(default=None, converter=_delete_jobs)
+    additional_context: dict[str, Any] = attrs.field(
+        factory=dict, converter=attrs.converters.default_if_none(factory=dict)
+    )
+    install_signal_handlers: bool = True
+    update_heartbeat_interval: float = attrs.field(default=10.0, validator=_positive)
+    stalled_worker_timeout: float = attrs.field(default=30.0, validator=_positive)
+    max_rescues: int = attrs.field(default=3, validator=_at_least(0))
+    database_timeout: float | None = attrs.field(default=300.0, validator=_positive)
+    task_middleware: list[TaskMiddleware] = attrs.field(
+        factory=list, converter=attrs.converters.default_if_none(factory=list)
+    )
+    worker_middleware: list[WorkerMiddleware] = attrs.field(
+        factory=list, converter=attrs.converters.default_if_none(factory=list)
+    )
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> WorkerSettings:
+        """Build the settings from keyword arguments. Raises TypeError for unknown names, ValueError for bad values."""
+        known = set(inspect.signature(cls).parameters)
+        unknown = sorted(set(options) - known)
+        if unknown:
+            raise TypeError(f"Unknown worker option: {', '.join(unknown)}. The options are: {', '.join(sorted(known))}")
+        return cls(**options)

@@ -1,0 +1,345 @@
+"""The worker: puts its services together, and takes them through start, work and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any, Protocol
+
+from procrastinate import connector, exceptions, jobs, signals
+from procrastinate.job_context import AbortReason, JobContext
+from procrastinate.periodic import PeriodicRegistry, PeriodicSchedule
+from procrastinate.store.jobs import Verdict
+from procrastinate.store.workers import RegisterWorker, UnregisterWorker
+from procrastinate.tasks import Task
+from procrastinate.worker.aborts import AbortPoller
+from procrastinate.worker.completer import Completer
+from procrastinate.worker.executor import Executor
+from procrastinate.worker.fetcher import Fetcher
+from procrastinate.worker.housekeeping import Housekeeping
+from procrastinate.worker.listener import Listener
+from procrastinate.worker.opener import LockOpener
+from procrastinate.worker.periodic import PeriodicDeferrer
+from procrastinate.worker.presence import Presence
+from procrastinate.worker.service import Service, keep_running
+from procrastinate.worker.settings import WorkerSettings
+from procrastinate.worker.stager import Stager
+
+# How long each step of a stop may take that waits for the database, in seconds.
+STEP_TIMEOUT = 10.0
+
+
+class WorkerApp(Protocol):
+    """What a worker needs of the app."""
+
+    tasks: dict[str, Task[..., Any]]
+    periodic_registry: PeriodicRegistry
+    periodic_defaults: Mapping[str, Any]
+
+    @property
+    def connector(self) -> connector.BaseConnector: ...  # noqa: D102
+
+
+class Worker:
+    """Runs jobs until it is stopped. Construct it and run it in one event loop; it may be run again when it has ended."""
+
+    def __init__(self, app: WorkerApp, **options: Any) -> None:
+        """Check the options, WorkerOptions all of them.
+
+        Raises:
+            TypeError: an option is unknown, or a middleware is no callable.
+            ValueError: an option's value makes no sense.
+            MiddlewareKindMismatch: a worker middleware is sync.
+        """
+        self.app = app
+        self.settings = WorkerSettings.from_options(options)
+        self.worker_id: int | None = None
+        self.logger = logging.getLogger("procrastinate.worker")
+        if self.settings.name != "worker":
+            self.logger = self.logger.getChild(self.settings.name)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop_requested = False
+        self._stop_event: asyncio.Event | None = None
+        self._life: _Life | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        """Give the settings as attributes of the worker, under the names of the options."""
+        if name == "worker_name":
+            name = "name"
+        if name != "settings" and name in WorkerSettings.__annotations__:
+            return getattr(self.settings, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def find_task(self, task_name: str) -> Task[..., Any]:
+        """Return the task of this name or alias. Raises TaskNotFound."""
+        try:
+            return self.app.tasks[task_name]
+        except KeyError as error:
+            raise exceptions.TaskNotFound(
+                f"Task {task_name!r} is not known to this worker: import its module, for instance through the app's "
+                "import_paths"
+            ) from error
+
+    def stop(self) -> None:
+        """Ask the worker to end its running jobs and return. May be called from any thread, and more than once."""
+        if not self._stop_requested:
+            self.logger.info("Stop requested", extra=self.log_extra("stopping_worker"))
+        self._stop_requested = True
+        loop, event = self._loop, self._stop_event
+        if loop is not None and event is not None:
+            with contextlib.suppress(RuntimeError):  # the loop closed in between: nothing is left to stop
+                loop.call_soon_threadsafe(event.set)
+
+    async def run(self) -> None:
+        """Work until stopped.
+
+        Cancelled once, it ends its running jobs; cancelled again, it aborts them. Either way it raises CancelledError at
+        the end.
+
+        Raises:
+            ConnectorException: the database cannot be reached, or has no tables, at the start.
+            WorkerStopped: the database could not be reached for `database_timeout` seconds.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._stop_event = asyncio.Event()
+        if self._stop_requested:
+            self._stop_event.set()
+        watch = signals.on_stop(self.stop) if self.settings.install_signal_handlers else contextlib.nullcontext()
+        life = self._life = _Life(self, self._stop_event)
+        try:
+            with watch:
+                await self._live(asyncio.create_task(life.live(), name="procrastinate worker"))
+        finally:
+            self._life = self._loop = self._stop_event = self.worker_id = None
+            self._stop_requested = False
+
+    async def _live(self, life: asyncio.Task[None]) -> None:
+        cancellations = 0
+        while not life.done():
+            try:
+                # Not awaited directly: a cancellation must reach the worker as a request, wherever it is just now.
+                await asyncio.wait([life])
+            except asyncio.CancelledError:
+                cancellations += 1
+                self.stop()
+                if cancellations > 1 and self._life is not None:
+                    self._life.abort_jobs()
+        if cancellations:
+            life.exception()
+            raise asyncio.CancelledError
+        life.result()
+
+    def log_extra(self, action: str, job: jobs.Job | None = None) -> dict[str, Any]:
+        """Return what the worker's log records carry."""
+        worker = {
+            "name": self.settings.name,
+            "worker_id": self.worker_id,
+            "job_id": job.id if job is not None else None,
+            "queues": list(self.settings.queues) if self.settings.queues else None,
+        }
+        return {"action": action, "worker": worker} | ({"job": job.log_context()} if job is not None else {})
+
+    def make_context(self, job: jobs.Job, started: float, abort_reason: Callable[[], AbortReason | None]) -> JobContext:
+        """Return the context for a run of a job."""
+        return JobContext(
+            app=self.app,  # type: ignore[arg-type]  users get back the App that they gave
+            worker_name=self.settings.name,
+            worker_queues=self.settings.queues,
+            job=job,
+            start_timestamp=started,
+            additional_context=self.settings.additional_context.copy(),
+            abort_reason=abort_reason,
+        )
+
+
+class _Life:
+    """One run of a worker, from registration to removal."""
+
+    def __init__(self, worker: Worker, stop_event: asyncio.Event) -> None:
+        self._worker = worker
+        self._settings = worker.settings
+        self._connector = worker.app.connector
+        self._stop_event = stop_event
+        self._logger = worker.logger
+        self._failure: BaseException | None = None
+        self._services: dict[Service, asyncio.Task[None]] = {}
+        self._executor: Executor | None = None
+
+    async def live(self) -> None:
+        settings = self._settings
+        worker_id = await self._connector.run_async(RegisterWorker(worker_name=settings.name))
+        self._worker.worker_id = worker_id
+        side_connector = self._connector.side_connector()
+        presence = Presence(
+            side_connector or self._connector.get_sync_connector(), worker_id, settings.update_heartbeat_interval
+        )
+        presence.start()
+        where = f"queues {', '.join(settings.queues)}" if settings.queues else "all queues"
+        self._logger.info("Starting worker on %s", where, extra=self._worker.log_extra("start_worker"))
+        try:
+            await self._work(worker_id, presence)
+        finally:
+            await asyncio.to_thread(presence.stop, STEP_TIMEOUT)
+            await self._bounded(self._connector.run_async(UnregisterWorker(worker_id=worker_id)), "unregister")
+        self._logger.info("Stopped worker on %s", where, extra=self._worker.log_extra("stop_worker"))
+        if self._failure is not None:
+            raise self._failure
+
+    async def _work(self, worker_id: int, presence: Presence) -> None:
+        settings = self._settings
+        executor = self._executor = Executor(
+            settings=settings,
+            find_task=self._worker.find_task,
+            make_context=self._worker.make_context,
+            worker=self._worker,
+            logger=self._logger,
+            log_extra=self._worker.log_extra,
+            on_end=self._job_ended,
+        )
+        opener = self._opener = LockOpener(self._connector, self._wake_fetcher)
+        completer = self._completer = Completer(self._connector, worker_id, self, lambda: executor.is_idle)
+        stager = self._stager = Stager(self._connector, settings.fetch_job_polling_interval, self._wake_fetcher)
+        fetcher = self._fetcher = Fetcher(
+            connector=self._connector,
+            worker_id=worker_id,
+            settings=settings,
+            workload=executor,
+            may_fetch=lambda: not completer.is_full,
+            all_recorded=lambda: not completer.count and opener.is_idle,
+            on_parked=opener.request,
+        )
+        aborts = AbortPoller(
+            self._connector,
+            worker_id,
+            settings.abort_job_polling_interval,
+            lambda: not executor.is_idle,
+            self._abort_requested,
+        )
+        housekeeping = Housekeeping(self._connector, settings, opener.request, self._wake_fetcher)
+        schedule = PeriodicSchedule(self._worker.app.periodic_registry, **self._worker.app.periodic_defaults)
+        until_drained: list[Service] = [completer, opener, aborts]
+        if settings.listen_notify:
+            queues = settings.queues
+            until_drained.append(
+                Listener(self._connector, queues, self._wake_fetcher, stager.wake, self._abort_requested)
+            )
+        for service in [*until_drained, fetcher, stager, housekeeping, PeriodicDeferrer(self._connector, schedule)]:
+            self._start(service)
+        watchdog = asyncio.create_task(self._watch(presence), name="watchdog")
+        try:
+            await self._stop_event.wait()
+            fetcher.stop()
+            await self._end([service for service in self._services if service not in [*until_drained, fetcher]])
+            await self._drain(fetcher, completer, opener)
+        finally:
+            watchdog.cancel()
+            await self._end(list(self._services))
+            executor.close()
+
+    async def _drain(self, fetcher: Fetcher, completer: Completer, opener: LockOpener) -> None:
+        executor = self._executor
+        assert executor is not None  # noqa: S101  made before anything could stop
+        # A claim under way must be answered, or its jobs would have no one.
+        await asyncio.wait([self._services[fetcher]], timeout=STEP_TIMEOUT)
+        await self._bounded(fetcher.give_back_all(), "give claimed jobs back")
+        now = time.time()
+        for running in executor.running:
+            self._logger.info(
+                "Waiting for job to finish: worker: %s (started %.3f s ago)",
+                running.claim.job.call_string,
+                now - running.started,
+                extra=self._worker.log_extra("ending_job", running.claim.job),
+            )
+        if not await executor.wait_until_idle(self._settings.shutdown_graceful_timeout):
+            self._logger.info(
+                "%s jobs still running after graceful timeout. Aborting them",
+                len(executor.running),
+                extra=self._worker.log_extra("aborting_jobs"),
+            )
+            self.abort_jobs()
+            await executor.wait_until_idle(None)
+        await completer.drain(STEP_TIMEOUT)
+        await opener.drain(STEP_TIMEOUT)
+
+    def abort_jobs(self) -> None:
+        """Abort all running jobs, for the shutdown."""
+        if self._executor is not None:
+            for running in self._executor.running:
+                self._executor.abort(running.claim.job.id or 0, AbortReason.SHUTDOWN)
+
+    # Between the services
+
+    def _job_ended(self, verdict: Verdict) -> None:
+        self._completer.add(verdict)
+        if self._executor is None or self._executor.runs_low:
+            self._fetcher.wake()
+
+    def lock_freed(self, lock: str) -> None:
+        """Open the line behind a lock. Called by the completer."""
+        self._opener.request([lock])
+
+    def job_waits_again(self, *, is_due: bool) -> None:
+        """Look at the jobs, or at the schedule, again. Called by the completer."""
+        if is_due:
+            self._fetcher.wake()
+        else:
+            self._stager.wake()
+
+    def _wake_fetcher(self) -> None:
+        self._fetcher.wake()
+
+    def _abort_requested(self, job_id: int) -> None:
+        if self._executor is not None:
+            self._executor.abort(job_id, AbortReason.USER_REQUEST)
+
+    # The services' life
+
+    def _start(self, service: Service) -> None:
+        task = asyncio.create_task(keep_running(service), name=service.name)
+        self._services[service] = task
+        task.add_done_callback(lambda done: self._service_ended(service, done))
+
+    def _service_ended(self, service: Service, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:
+            self._fail(error)
+        elif isinstance(service, Fetcher):
+            self._stop_event.set()
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failure is None:
+            self._logger.error("Stopping worker: %s", error, extra=self._worker.log_extra("worker_failed"))
+            self._failure = error
+        self._stop_event.set()
+
+    async def _watch(self, presence: Presence) -> None:
+        timeout = self._settings.database_timeout
+        while timeout is not None:
+            silence = time.monotonic() - presence.last_success
+            if silence > timeout + self._settings.update_heartbeat_interval:
+                self._fail(exceptions.WorkerStopped(f"The database could not be reached for {silence:.0f} s"))
+                return
+            await asyncio.sleep(1 + timeout / 10)
+
+    async def _end(self, services: Iterable[Service]) -> None:
+        tasks = [self._services[service] for service in services]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, pending = await asyncio.wait(tasks, timeout=STEP_TIMEOUT)
+            if pending:
+                names = ", ".join(task.get_name() for task in pending)
+                action = self._worker.log_extra("cancel_tasks_failed")
+                self._logger.error("These services did not end in time: %s", names, extra=action)
+
+    async def _bounded(self, step: Coroutine[Any, Any, Any], what: str) -> None:
+        try:
+            async with asyncio.timeout(STEP_TIMEOUT):
+                await step
+        except Exception as error:  # noqa: BLE001  a stop must come to its end; other workers mend what is left
+            self._logger.warning("Could not %s: %s", what, error, extra=self._worker.log_extra("stop_step_failed"))
