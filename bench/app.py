@@ -10,12 +10,11 @@ from typing import Any, TypeVar
 import attrs
 
 import procrastinate
+from bench.settings import DATABASE_VARIABLE
 from procrastinate.store import jobs as job_operations
 from procrastinate.store.operation import Operation
 
 T = TypeVar("T")
-
-DATABASE_VARIABLE = "BENCH_DATABASE_URL"
 
 
 @attrs.define

@@ -109,7 +109,9 @@ def analyse(source: bytes) -> dict[str, int | str | None]:
         pass
     else:
         functions = sum(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) for node in nodes)
-        branches = sum(isinstance(node, ast.If | ast.For | ast.While | ast.Try | ast.BoolOp | ast.IfExp) for node in nodes)
+        branches = sum(
+            isinstance(node, ast.If | ast.For | ast.While | ast.Try | ast.BoolOp | ast.IfExp) for node in nodes
+        )
     return {"lines": lines, "functions": functions, "branches": branches, "sha256": hashlib.sha256(source).hexdigest()}
 
 

@@ -1,7 +1,7 @@
 """What a connector is: a driver that can answer the store's operations, sync or async or both.
 
-A connector implements few methods: open and close, `run` or `run_async`, the user's own queries (`execute_query…`), and,
-if it can, `listen_notify`. It knows nothing about jobs.
+A connector implements few methods: open and close, `run` or `run_async`, the user's own queries (`execute_query…`),
+and, if it can, `listen_notify`. It knows nothing about jobs.
 """
 
 from __future__ import annotations

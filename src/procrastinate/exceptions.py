@@ -101,7 +101,7 @@ class InvalidTimestamp(ProcrastinateException):
 
 
 class AppNotOpen(ProcrastinateException):
-    """The app is not open: use `with app.open():`, `async with app.open_async():`, or keep it open with `app.open()`."""
+    """The app is not open: use `with app.open():` or `async with app.open_async():`, or keep it open: `app.open()`."""
 
 
 class SyncConnectorConfigurationError(ProcrastinateException):

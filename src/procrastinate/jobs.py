@@ -11,8 +11,6 @@ from typing import Any, Literal, Protocol
 import attrs
 from typing_extensions import TypedDict
 
-from procrastinate import types
-
 logger = logging.getLogger(__name__)
 
 DEFAULT_QUEUE = "default"
@@ -95,7 +93,7 @@ class Job:
     lock: str | None
     queueing_lock: str | None
     task_name: str
-    task_kwargs: dict[str, Any] = attrs.field(factory=dict)
+    task_kwargs: dict[str, Any] = attrs.field(factory=dict[str, Any])
     scheduled_at: datetime.datetime | None = attrs.field(default=None, validator=check_aware)
     attempts: int = 0
     abort_requested: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from typing import Any, TypeVar, cast
 
 import psycopg
@@ -49,8 +49,8 @@ class PsycopgConnector(connector.BaseAsyncConnector):
             json_dumps: writes arguments as JSON, in place of `json.dumps`.
             json_loads: reads arguments from JSON, in place of `json.loads`.
             pool_factory: makes the pool, in place of `psycopg_pool.AsyncConnectionPool`.
-            **kwargs: for the pool: `conninfo`, `kwargs`, `min_size`, `max_size`, `timeout`, … Without `conninfo` the PG*
-                environment variables apply.
+            **kwargs: for the pool: `conninfo`, `kwargs`, `min_size`, `max_size`, `timeout`, … Without `conninfo` the
+                PG* environment variables apply.
         """
         self.json_dumps = json_dumps
         self.json_loads = json_loads
@@ -99,7 +99,11 @@ class PsycopgConnector(connector.BaseAsyncConnector):
             self._sync_connector.close()
             self._sync_connector = None
         if pool is None:
-            arguments = {"check": psycopg_pool.AsyncConnectionPool.check_connection, **self._arguments, "open": False}
+            arguments: dict[str, Any] = {
+                "check": psycopg_pool.AsyncConnectionPool.check_connection,
+                **self._arguments,
+                "open": False,
+            }
             own_pool = self._pool_factory(**arguments)
             try:
                 await own_pool.open(wait=True, timeout=own_pool.timeout)
@@ -161,12 +165,16 @@ class PsycopgConnector(connector.BaseAsyncConnector):
         return answer
 
     @contextlib.asynccontextmanager
-    async def _query(self, query: str, arguments: dict[str, Any]) -> AsyncIterator[psycopg.AsyncCursor[dict[str, Any]]]:
+    async def _query(
+        self, query: str, arguments: dict[str, Any]
+    ) -> AsyncGenerator[psycopg.AsyncCursor[dict[str, Any]]]:
         with errors_translated():
-            async with self.pool.connection() as connection:
-                async with connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
-                    await cursor.execute(as_query(query), arguments or None)
-                    yield cursor
+            async with (
+                self.pool.connection() as connection,
+                connection.cursor(row_factory=psycopg.rows.dict_row) as cursor,
+            ):
+                await cursor.execute(as_query(query), arguments or None)
+                yield cursor
 
     @override
     async def execute_query_async(self, query: str, **arguments: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, LiteralString, TypeVar, cast
 
 import psycopg
@@ -75,7 +75,11 @@ class SyncPsycopgConnector(connector.BaseConnector):
         self.json_dumps = json_dumps
         self.json_loads = json_loads
         self._json = postgres.JsonText(json_dumps, json_loads)
-        self._pool_arguments = {"check": psycopg_pool.ConnectionPool.check_connection, **kwargs, "open": False}
+        self._pool_arguments: dict[str, Any] = {
+            "check": psycopg_pool.ConnectionPool.check_connection,
+            **kwargs,
+            "open": False,
+        }
         self._pool: psycopg_pool.ConnectionPool[Any] | None = None
         self._is_own_pool = False
 
@@ -147,11 +151,14 @@ class SyncPsycopgConnector(connector.BaseConnector):
         return answer
 
     @contextlib.contextmanager
-    def _query(self, query: str, arguments: dict[str, Any]) -> Iterator[psycopg.Cursor[dict[str, Any]]]:
-        with errors_translated(), self.pool.connection() as connection:
-            with connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
-                cursor.execute(as_query(query), arguments or None)
-                yield cursor
+    def _query(self, query: str, arguments: dict[str, Any]) -> Generator[psycopg.Cursor[dict[str, Any]]]:
+        with (
+            errors_translated(),
+            self.pool.connection() as connection,
+            connection.cursor(row_factory=psycopg.rows.dict_row) as cursor,
+        ):
+            cursor.execute(as_query(query), arguments or None)
+            yield cursor
 
     @override
     def execute_query(self, query: str, **arguments: Any) -> None:

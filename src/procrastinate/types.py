@@ -39,12 +39,14 @@ def time_from_now(params: TimeDeltaParams) -> datetime.datetime:
         return now + datetime.timedelta(**params)
     except OverflowError:
         # PostgreSQL's timestamptz reaches further than Python's datetime: no clamping is needed there.
-        edge = datetime.datetime.max if _is_positive(params) else datetime.datetime.min
-        return edge.replace(tzinfo=datetime.UTC)
+        if _is_positive(params):
+            return datetime.datetime.max.replace(tzinfo=datetime.UTC)
+        return datetime.datetime.min.replace(tzinfo=datetime.UTC)
 
 
 def _is_positive(params: TimeDeltaParams) -> bool:
-    return max(params.values(), key=abs, default=0) >= 0  # type: ignore[type-var]
+    values = [value for value in params.values() if isinstance(value, int | float)]
+    return max(values, key=abs, default=0) >= 0
 
 
 def from_timestamp(seconds: float) -> datetime.datetime:

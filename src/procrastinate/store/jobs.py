@@ -217,8 +217,8 @@ class DeleteJobs(_EndJobs):
 class RetryJobs(_EndJobs):
     """End runs and put the jobs back to wait for their next one.
 
-    A job whose queueing lock is taken by a waiting sibling ends `failed` with the reason in its log: the sibling will do
-    the work, and no job may be left running for nobody.
+    A job whose queueing lock is taken by a waiting sibling ends `failed` with the reason in its log: the sibling will
+    do the work, and no job may be left running for nobody.
     """
 
     @override
@@ -360,8 +360,11 @@ class ListJobs(Operation[list[jobs.Job]]):
 
 @attrs.frozen(kw_only=True)
 class CountJobs(Operation[list[dict[str, Any]]]):
-    """Answer the number of jobs by status, for each queue, task or lock: dictionaries with `name`, `jobs_count` and one
-    key for each status, by name. Jobs without a lock are not counted by lock."""
+    """Answer the number of jobs by status, for each queue, task or lock.
+
+    They are dictionaries with `name`, `jobs_count` and one key for each status, ordered by name. Jobs without a lock are
+    not counted by lock.
+    """
 
     by: Literal["queue", "task", "lock"]
     queue: str | None = None
@@ -394,8 +397,10 @@ class ListJobsToAbort(Operation[list[int]]):
 
 @attrs.frozen(kw_only=True)
 class GetStalledJobs(Operation[list[jobs.Job]]):
-    """Answer the running jobs whose worker gave no sign of life for `seconds_since_heartbeat`, or whose run began more
-    than `nb_seconds` ago if that is given."""
+    """Answer the running jobs whose worker gave no sign of life for `seconds_since_heartbeat`.
+
+    With `nb_seconds`, those whose run began more than so many seconds ago instead, whatever their worker does.
+    """
 
     queue: str | None
     task_name: str | None

@@ -28,7 +28,7 @@ def statement(operation: Operation[Any]) -> str:
 
 @functools.cache
 def _read(name: str) -> str:
-    return (importlib.resources.files(__package__) / "sql" / name).read_text(encoding="utf-8")
+    return (importlib.resources.files("procrastinate.store") / "sql" / name).read_text(encoding="utf-8")
 
 
 def _strict_dumps(value: Any) -> str:
@@ -50,8 +50,8 @@ class JsonText:
     def dumps(self, value: Any) -> str:
         """Return `value` as JSON text.
 
-        Raises TypeError for a value that is no JSON, InvalidData for one that PostgreSQL cannot store: NaN and infinity,
-        NUL characters.
+        Raises TypeError for a value that is no JSON, InvalidData for one that PostgreSQL cannot store: NaN and
+        infinity, NUL characters.
         """
         try:
             text = (self.custom_dumps or _strict_dumps)(value)
@@ -63,7 +63,7 @@ class JsonText:
             text = text.decode()
         if "\\u0000" in text and NUL.search(text):
             raise exceptions.InvalidData(
-                "These arguments cannot be stored: PostgreSQL's jsonb does not allow the NUL character (\\u0000) in text."
+                "These arguments cannot be stored: PostgreSQL does not allow the NUL character (\\u0000) in JSON text."
             )
         return text
 

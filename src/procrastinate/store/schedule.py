@@ -36,7 +36,7 @@ class StageJobs(Operation[Staged]):
 
     @override
     def decode(self, rows: Sequence[Row], json: Json) -> Staged:
-        count, queues, next_due_in = rows[0]
+        count, queues, next_due_in = rows[0][:3]
         return Staged(queues=sorted(queues or []), count=count, next_due_in=next_due_in)
 
 

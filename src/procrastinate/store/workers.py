@@ -60,7 +60,7 @@ class PruneStalledWorkers(Operation[list[int]]):
 
 @attrs.frozen(kw_only=True)
 class Rescued:
-    """One job taken back from a dead worker: `status` is `todo`, or `failed` or `aborted` where it may not run again."""
+    """One job taken back from a dead worker: `status` is `todo`, or a final one where it may not run again."""
 
     job_id: int
     task_name: str

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from procrastinate import connector, exceptions, jobs, types
 from procrastinate.store.jobs import Accepted, DeleteJobs, FinishJobs, RetryJobs, Verdict
-from procrastinate.worker.service import Service, Wakeup
+from procrastinate.worker.service import Service, Wakeup, wait_for
 
 logger = logging.getLogger(__name__)
 
@@ -59,12 +59,15 @@ class Completer(Service):
         self._in_flight = 0
         self._is_urgent = False
         self._wakeup = Wakeup()
+        self._quiet = asyncio.Event()
+        self._quiet.set()
         # After an error nobody knows whether the batch was committed: verdicts that were sent before.
         self._sent_before: set[tuple[int | None, int]] = set()
 
     def add(self, verdict: Verdict) -> None:
         """Take a verdict to record."""
         self._pending.append(verdict)
+        self._quiet.clear()
         if verdict.claim.job.lock is not None or len(self._pending) >= BATCH or self._is_idle():
             self._is_urgent = True
         if self._is_urgent or len(self._pending) == 1:
@@ -90,6 +93,8 @@ class Completer(Service):
             self._pending += self._blocked
             self._blocked = []
             await self._flush()
+            if not self.count:
+                self._quiet.set()
 
     async def _flush(self) -> None:
         self._is_urgent = False
@@ -172,8 +177,8 @@ class Completer(Service):
                 self._followers.lock_freed(verdict.claim.job.lock)
             return
         logger.warning(
-            "The outcome of job %s (%s) was not recorded: the job was taken from this worker, or changed by hand, while "
-            "it ran",
+            "The outcome of job %s (%s) was not recorded: the job was taken from this worker, or changed by hand, "
+            "while it ran",
             verdict.claim.job.call_string,
             verdict.status.value,
             extra={"action": "job_outcome_refused", "job": verdict.claim.job.log_context()},
@@ -183,9 +188,7 @@ class Completer(Service):
         """Wait until all verdicts are recorded, at most so long. The rest is rescued by other workers."""
         self._is_urgent = True
         self._wakeup.ring()
-        deadline = asyncio.get_running_loop().time() + seconds
-        while self.count and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.005)
+        await wait_for(self._quiet, seconds)
         if self.count:
             logger.error(
                 "The outcomes of %s jobs could not be recorded before the worker stopped: other workers will run them "

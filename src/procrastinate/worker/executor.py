@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 
@@ -45,7 +45,7 @@ class Running:
 class Executor:
     """Starts claimed jobs as slots become free, and turns each end into a verdict."""
 
-    def __init__(  # noqa: PLR0913  what a job needs to run
+    def __init__(
         self,
         settings: WorkerSettings,
         find_task: Callable[[str], Task[..., Any]],

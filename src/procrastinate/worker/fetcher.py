@@ -38,7 +38,7 @@ class Fetcher(Service):
 
     name = "fetcher"
 
-    def __init__(  # noqa: PLR0913  its neighbours, each a separate service
+    def __init__(
         self,
         connector: connector.BaseConnector,
         worker_id: int,

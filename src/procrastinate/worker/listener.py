@@ -20,7 +20,7 @@ class Listener(Service):
 
     name = "listener"
 
-    def __init__(  # noqa: PLR0913  its neighbours
+    def __init__(
         self,
         connector: connector.BaseConnector,
         queues: Sequence[str] | None,

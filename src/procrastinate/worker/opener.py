@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from procrastinate import connector
 from procrastinate.store.locks import OpenLocks
-from procrastinate.worker.service import Service, Wakeup
+from procrastinate.worker.service import Service, Wakeup, wait_for
 
 # Somebody else holds the head's row for the length of a statement.
 PAUSE = 0.005
@@ -18,8 +18,8 @@ PAUSE = 0.005
 class LockOpener(Service):
     """Opens each lock it is told of, and tries again until the head of its line is open, gone, or the lock is held.
 
-    It is told after the commit that freed the lock or parked a job behind it, so that its statement's snapshot sees both;
-    docs/concepts.md has the proof that no wake-up is lost.
+    It is told after the commit that freed the lock or parked a job behind it, so that its statement's snapshot sees
+    both; docs/concepts.md has the proof that no wake-up is lost.
     """
 
     name = "lock opener"
@@ -31,11 +31,14 @@ class LockOpener(Service):
         self._locks: set[str] = set()
         self._in_flight = False
         self._wakeup = Wakeup()
+        self._quiet = asyncio.Event()
+        self._quiet.set()
 
     def request(self, locks: Iterable[str]) -> None:
         """Have these locks opened."""
         self._locks.update(locks)
         if self._locks:
+            self._quiet.clear()
             self._wakeup.ring()
 
     @property
@@ -63,9 +66,9 @@ class LockOpener(Service):
             if opened.still_parked:
                 self._locks.update(opened.still_parked)
                 await asyncio.sleep(PAUSE)
+            if self.is_idle:
+                self._quiet.set()
 
     async def drain(self, seconds: float) -> None:
         """Wait until nothing is left to open, at most so long. The sweep of other workers does the rest."""
-        deadline = asyncio.get_running_loop().time() + seconds
-        while not self.is_idle and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.002)
+        await wait_for(self._quiet, seconds)

@@ -22,7 +22,7 @@ class Presence:
     """Beats until it is stopped, which is the last thing that a worker does."""
 
     def __init__(self, connector: connector.BaseConnector, worker_id: int, interval: float) -> None:
-        """Beat for `worker_id` every `interval` seconds on `connector`, which must be sync and for this thread alone."""
+        """Beat for `worker_id` every `interval` seconds on `connector`: sync, and for this thread alone."""
         self._connector = connector
         self._worker_id = worker_id
         self._interval = interval

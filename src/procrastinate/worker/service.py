@@ -47,7 +47,7 @@ async def keep_running(service: Service) -> None:
             await service.run()
         except FATAL:
             raise
-        except Exception as error:  # noqa: BLE001  whatever it is, a worker must not be alive but idle
+        except Exception as error:
             service.failures += 1
             pause = min(FIRST_PAUSE * 2 ** (service.failures - 1), LONGEST_PAUSE) * random.uniform(0.5, 1)
             logger.log(
@@ -83,6 +83,15 @@ class Wakeup:
         except TimeoutError:
             pass
         self._event.clear()
+
+
+async def wait_for(event: asyncio.Event, seconds: float) -> None:
+    """Return when the event is set, or after so many seconds."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass
 
 
 def jittered(seconds: float) -> float:

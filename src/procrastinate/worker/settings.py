@@ -10,7 +10,7 @@ import attrs
 from typing_extensions import TypedDict
 
 from procrastinate import jobs
-from procrastinate.middleware import MiddlewareKind, TaskMiddleware, WorkerMiddleware, check_kind
+from procrastinate.middleware import TaskMiddleware, WorkerMiddleware
 
 WORKER_NAME = "worker"
 WORKER_CONCURRENCY = 1

@@ -44,7 +44,7 @@ class WorkerApp(Protocol):
 
 
 class Worker:
-    """Runs jobs until it is stopped. Construct it and run it in one event loop; it may be run again when it has ended."""
+    """Runs jobs until it is stopped. It may be run again when it has ended."""
 
     def __init__(self, app: WorkerApp, **options: Any) -> None:
         """Check the options, WorkerOptions all of them.
@@ -96,8 +96,8 @@ class Worker:
     async def run(self) -> None:
         """Work until stopped.
 
-        Cancelled once, it ends its running jobs; cancelled again, it aborts them. Either way it raises CancelledError at
-        the end.
+        Cancelled once, it ends its running jobs; cancelled again, it aborts them. Either way it raises CancelledError
+        at the end.
 
         Raises:
             ConnectorException: the database cannot be reached, or has no tables, at the start.
