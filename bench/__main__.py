@@ -125,8 +125,8 @@ def print_conditions(conninfo: str, arguments: argparse.Namespace) -> None:
         f"PostgreSQL {version} on the same machine, by a Unix socket: {', '.join(settings)}\n"
         f"{platform.python_implementation()} {platform.python_version()}, psycopg {psycopg.__version__} "
         f"({psycopg.pq.__impl__}), {os.cpu_count()} cores, {platform.system()} {platform.machine()}\n"
-        f"{arguments.jobs:,} jobs that do nothing, {arguments.rounds} interleaved round(s), medians; from the first claim "
-        "to the last end recorded\n",
+        f"{arguments.jobs:,} jobs that do nothing, {arguments.rounds} interleaved round(s), medians; "
+        "from the first claim to the last end recorded\n",
         flush=True,
     )
 
@@ -286,7 +286,7 @@ def profile(conninfo: str, arguments: argparse.Namespace) -> None:
             measured = run_worker(conninfo, arguments.concurrency, "kept", file)
             print(
                 f"{'with' if file else 'without'} the profile: {arguments.jobs / measured.seconds:,.0f} jobs/s, "
-                f"{measured.seconds:.2f} s, {measured.details['cpu_seconds']:.2f} s of processor time with start and end"
+                f"{measured.seconds:.2f} s; processor time with start and end {measured.details['cpu_seconds']:.2f} s"
             )
             for name, calls in sorted(measured.details["calls"].items(), key=lambda item: -item[1]["seconds"]):
                 print(

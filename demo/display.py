@@ -12,6 +12,7 @@ import attrs
 
 try:
     import rich.console
+    import rich.live
     import rich.markup
     import rich.progress
     import rich.table
@@ -89,43 +90,44 @@ class Lines:
 
 
 class Terminal:
-    """A progress bar that stays at the bottom, with notes above it."""
+    """A progress bar and a line of numbers that stay at the bottom, with notes above them."""
 
     def __init__(self) -> None:
         self._console = rich.console.Console(highlight=False)
-        self._progress = rich.progress.Progress(
+        self._bars = rich.progress.Progress(
             rich.progress.SpinnerColumn(),
-            rich.progress.BarColumn(bar_width=30),
+            rich.progress.BarColumn(bar_width=40),
             rich.progress.MofNCompleteColumn(),
             rich.progress.TimeElapsedColumn(),
-            rich.progress.TextColumn("{task.description}"),
             console=self._console,
         )
-        self._bar = self._progress.add_task("starting", total=None)
+        self._bar = self._bars.add_task("", total=None)
+        self._live = rich.live.Live(self._bars, console=self._console, refresh_per_second=8)
         self._start = time.monotonic()
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        self._live.stop()
 
     def progress(self, progress: Progress) -> None:
-        description = (
-            f"{progress.running} running · {progress.workers} worker(s) · {progress.retried} retried · "
-            f"{progress.rescued} rescued · total: {progress.total}"
+        self._bars.update(self._bar, total=progress.files, completed=progress.done)
+        numbers = (
+            f"{progress.running} running in {progress.workers} worker(s), {progress.retried} retried, "
+            f"{progress.rescued} rescued"
         )
-        self._progress.update(self._bar, total=progress.files, completed=progress.done, description=description)
+        self._live.update(rich.console.Group(self._bars, numbers, f"running total: {progress.total}"))
 
     def note(self, text: str) -> None:
         elapsed = f"{time.monotonic() - self._start:5.1f} s"
         self._console.print(f"[dim]{elapsed}[/dim]  {rich.markup.escape(text)}")
 
     def table(self, title: str, rows: Rows) -> None:
-        self._progress.stop()
+        self._live.stop()
         table = rich.table.Table(title=title, title_justify="left", show_header=False)
         table.add_column()
         table.add_column(justify="right", style="bold")

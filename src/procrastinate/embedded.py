@@ -42,6 +42,7 @@ import shutil
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -74,6 +75,7 @@ _DEFAULT_PORT = 5432
 _LOOPBACK = "127.0.0.1"
 _PORT_ATTEMPTS = 20
 _POLL_INTERVAL = 0.01
+_SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 _STOP_PATIENCE = 15.0
 _INITDB_PATIENCE = 300.0
 _LOG = "server.log"
@@ -535,7 +537,7 @@ class _Folder:
         self.write("server.json", json.dumps(dataclasses.asdict(state)))
 
     def password(self) -> str:
-        return (self.home / "password").read_text(encoding="ascii")
+        return (self.home / "password").read_text(encoding="utf-8")
 
     def write(self, name: str, content: str, mode: int = 0o644) -> None:
         """Replace a file in one step, never following a link that the folder's owner may have put there."""
@@ -664,12 +666,11 @@ class _Cluster(_Folder):
         if postmaster is None or not postmaster.is_ready:
             return False
         state = self.state()
-        with socket.socket(socket.AF_UNIX) as client:
-            return client.connect_ex(str(Path(state.socket_dir, f".s.PGSQL.{state.port}"))) == 0
+        return _answers(Path(state.socket_dir, f".s.PGSQL.{state.port}"))
 
     def _existing_version(self) -> int | None:
         try:
-            return int((self._pgdata / "PG_VERSION").read_text(encoding="ascii"))
+            return int((self._pgdata / "PG_VERSION").read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
 
@@ -1021,6 +1022,21 @@ def _default_temporary_root() -> Path:
     return next((root for root in candidates if account.can_enter(root)), chosen)
 
 
+def _answers(address: Path) -> bool:
+    """Whether a server replies to the protocol's shortest question.
+
+    Connecting proves too little: for a moment after a SIGKILL, the kernel still accepts for the dead process.
+    """
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(1.0)
+        try:
+            client.connect(str(address))
+            client.sendall(_SSL_REQUEST)
+            return client.recv(1) != b""
+        except OSError:
+            return False
+
+
 def _ports(listen: Listen, earlier: Mapping[str, Any]) -> Iterator[int]:
     """Yield ports to try: the one that clients know from the last time, then any that is free just now."""
     if listen == "socket":
@@ -1053,7 +1069,7 @@ def _checked_settings(settings: Mapping[str, str]) -> Mapping[str, str]:
 def _failure(what: str, output: str) -> EmbeddedPostgresError:
     """Say what happened, what to do, and what PostgreSQL's programs had to say about it."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    telling = [line for line in lines if re.search(r"\b(error|FATAL|PANIC|DETAIL|HINT)\b|could not", line)]
+    telling = [line for line in lines if _advice(line) or re.search(r"\b(error|FATAL|PANIC|HINT)\b|could not", line)]
     advice = _advice(output)
     return EmbeddedPostgresError("\n  ".join([f"{what}. {advice}".strip(), *(telling or lines)[-5:]]))
 

@@ -38,8 +38,8 @@ class _Listener:
 class InMemoryConnector(connector.BaseAsyncConnector):
     """Keeps jobs in dictionaries: the whole of procrastinate without a database, sync and async, for tests.
 
-    It can be used without being opened, and answers every operation as PostgreSQL would. It has no SQL for the user's own
-    queries, and no transactions: `connection` is ignored.
+    It can be used without being opened, and answers every operation as PostgreSQL would. It has no SQL for the user's
+    own queries, and no transactions: `connection` is ignored.
 
     Attributes:
         queries: the operations that were asked for, with their names, in their order.

@@ -22,14 +22,14 @@ from procrastinate.embedded import FAST_SETTINGS, PostgresServer
 from procrastinate.exceptions import EmbeddedPostgresError
 
 _PRELUDE = """
-import json, os, sys
+import codecs, json, os, sys
 import psycopg
 from procrastinate.embedded import FAST_SETTINGS, PostgresServer
 from procrastinate.exceptions import EmbeddedPostgresError
 
 uid, gid, arguments = int(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
 # Loaded before the rights go: the interpreter itself may live where only root can read.
-"".encode("ascii"), "".encode("idna")
+codecs.lookup("ascii"), codecs.lookup("idna")
 if uid != os.geteuid():
     os.setgroups([])
     os.setgid(gid)

@@ -35,7 +35,9 @@ def run_as_user(code, arguments):
     """Run as nobody if we are root, else as ourselves."""
     user = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
     command = script(code, arguments, user.pw_uid, user.pw_gid)
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=50).stdout
+    result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=50)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ with settings as materialized (
 ),
 tick as (
   insert into procrastinate_periodic_defers (task_name, periodic_id, defer_timestamp, job_id)
-  select %(task)s, %(periodic_id)s, %(defer_timestamp)s::bigint, nextval('procrastinate_jobs_id_seq')
+  select %(task)s::text, %(periodic_id)s::text, %(defer_timestamp)s::bigint, nextval('procrastinate_jobs_id_seq')
   from settings
   where not exists (
     select
     from procrastinate_periodic_defers
-    where task_name = %(task)s and periodic_id = %(periodic_id)s and defer_timestamp >= %(defer_timestamp)s::bigint
+    where task_name = %(task)s::text and periodic_id = %(periodic_id)s::text and defer_timestamp >= %(defer_timestamp)s::bigint
   )
   on conflict do nothing
   returning job_id
@@ -21,7 +21,7 @@ tick as (
 inserted as (
   insert into procrastinate_jobs (id, queue_name, task_name, priority, lock, queueing_lock, args)
   select
-    tick.job_id, %(queue)s, %(task)s, %(priority)s::integer, %(lock)s::text, %(queueing_lock)s::text,
+    tick.job_id, %(queue)s::text, %(task)s::text, %(priority)s::integer, %(lock)s::text, %(queueing_lock)s::text,
     %(args)s::text::jsonb
   from tick
   on conflict (queueing_lock) where status = 'todo' and queueing_lock is not null do nothing
@@ -30,7 +30,7 @@ inserted as (
 forgotten as (
   delete from procrastinate_periodic_defers
   where exists (select from inserted)
-    and task_name = %(task)s and periodic_id = %(periodic_id)s and defer_timestamp < %(defer_timestamp)s::bigint
+    and task_name = %(task)s::text and periodic_id = %(periodic_id)s::text and defer_timestamp < %(defer_timestamp)s::bigint
 )
 select inserted.id
 from tick

@@ -15,7 +15,7 @@ held as materialized (
       when j.abort_requested then 'aborted'
       when j.queueing_lock is not null and (
         exists (select from procrastinate_jobs o where o.queueing_lock = j.queueing_lock and o.status = 'todo')
-        or row_number() over (partition by j.queueing_lock order by j.id) > 1
+        or row_number() over (partition by j.queueing_lock, j.abort_requested order by j.id) > 1
       ) then 'cancelled'
       else 'todo'
     end::procrastinate_job_status as status

@@ -20,7 +20,10 @@ decided as materialized (
       when j.rescues >= %(max_rescues)s::integer then 'failed'
       when j.queueing_lock is not null and (
         exists (select from procrastinate_jobs o where o.queueing_lock = j.queueing_lock and o.status = 'todo')
-        or row_number() over (partition by j.queueing_lock order by j.id) > 1
+        or row_number() over (
+          partition by j.queueing_lock, j.abort_requested or j.rescues >= %(max_rescues)s::integer
+          order by j.id
+        ) > 1
       ) then 'failed'
       else 'todo'
     end::procrastinate_job_status as status

@@ -21,7 +21,7 @@ held as materialized (
       when j.queueing_lock is null then null
       when exists (
         select from procrastinate_jobs o where o.queueing_lock = j.queueing_lock and o.status = 'todo'
-      ) or row_number() over (partition by j.queueing_lock order by j.id) > 1
+      ) or row_number() over (partition by j.queueing_lock, j.abort_requested order by j.id) > 1
       then 'another job with this queueing lock is waiting'
     end as refusal
   from verdict v
