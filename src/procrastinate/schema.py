@@ -24,11 +24,9 @@ class SchemaManager:
     def get_schema() -> str:
         """Return the whole schema as SQL: all migrations in order, and the record that they were applied."""
         scripts: list[str] = []
-        for path in sorted(migrations_path.glob("*.sql")):
-            text = path.read_text(encoding="utf-8")
-            checksum = hashlib.sha256(text.encode()).hexdigest()
+        for name, text in _migrations():
             # The name and the checksum are the package's own.
-            record = f"insert into procrastinate_migrations (name, checksum) values ('{path.stem}', '{checksum}');\n"  # noqa: S608
+            record = f"insert into procrastinate_migrations (name, checksum) values ('{name}', '{_checksum(text)}');\n"  # noqa: S608
             scripts.append(f"{text}\n{record}")
         return "\n".join(scripts)
 
@@ -54,6 +52,41 @@ class SchemaManager:
             await self.connector.execute_query_async(_script())
         except exceptions.ConnectorException as error:
             raise _explain(error) from error.__cause__
+
+    async def is_applied_async(self) -> bool:
+        """Return whether the database has the tables of exactly this version, False if it has no record of any.
+
+        Raises ConnectorException, which tells the difference, if it has those of another version.
+        """
+        run = self.connector.execute_query_all_async
+        if (await run("select to_regclass('procrastinate_migrations') as found"))[0]["found"] is None:
+            return False
+        rows = await run("select name, checksum from procrastinate_migrations")
+        applied = {row["name"]: row["checksum"] for row in rows}
+        shipped = {name: _checksum(text) for name, text in _migrations()}
+        if applied == shipped:
+            return True
+        differences = {
+            "not applied yet": sorted(shipped.keys() - applied.keys()),
+            "unknown to this version": sorted(applied.keys() - shipped.keys()),
+            "applied with another text": sorted(
+                name for name in shipped.keys() & applied.keys() if shipped[name] != applied[name]
+            ),
+        }
+        details = "; ".join(f"{what}: {', '.join(names)}" for what, names in differences.items() if names)
+        raise exceptions.ConnectorException(
+            f"The schema was applied by another version, and nothing was changed. Migrations {details}. "
+            f"Those of this version are in {migrations_path}."
+        )
+
+
+def _migrations() -> list[tuple[str, str]]:
+    """Return the names and texts of the migrations, in their order."""
+    return [(path.stem, path.read_text(encoding="utf-8")) for path in sorted(migrations_path.glob("*.sql"))]
+
+
+def _checksum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _script() -> str:

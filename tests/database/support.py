@@ -13,7 +13,7 @@ from procrastinate import jobs
 from procrastinate.store import postgres
 from procrastinate.store.jobs import DeferJobs, FetchJobs, FetchResult, FinishJobs, Verdict
 from procrastinate.store.workers import RegisterWorker
-from procrastinate.sync_psycopg_connector import SyncPsycopgConnector
+from procrastinate.sync_psycopg_connector import SyncPsycopgConnector, errors_translated
 
 # Never opened: it runs operations on the connection that is passed, without a commit.
 run = SyncPsycopgConnector().run
@@ -109,3 +109,7 @@ class PausedFetch:
     def proceed(self) -> FetchResult:
         self._observer.execute("select pg_advisory_unlock(1)")
         return self._future.result(PATIENCE)
+
+
+def threads() -> futures.ThreadPoolExecutor:
+    return futures.ThreadPoolExecutor(2)

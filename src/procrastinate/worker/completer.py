@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+import time
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import attrs
 from typing_extensions import override
@@ -23,7 +25,11 @@ PATIENCE = 0.005
 # Outcomes that wait while the database is away; the worker claims nothing more until there are fewer.
 LIMIT = 5_000
 # Pause before a verdict is tried again whose row somebody else holds.
-BLOCKED_PAUSE = 0.5
+BLOCKED_PAUSE = 1.0
+
+
+# A job and the token of its run.
+Key: TypeAlias = tuple[int | None, int]
 
 
 class Followers(Protocol):
@@ -54,19 +60,20 @@ class Completer(Service):
         self._worker_id = worker_id
         self._followers = followers
         self._is_idle = is_idle
-        self._pending: list[Verdict] = []
-        self._blocked: list[Verdict] = []
-        self._in_flight = 0
+        # Each stays here until the database has answered.
+        self._pending: dict[Key, Verdict] = {}
+        self._blocked: dict[Key, Verdict] = {}
+        self._blocked_until = 0.0
         self._is_urgent = False
         self._wakeup = Wakeup()
         self._quiet = asyncio.Event()
         self._quiet.set()
         # After an error nobody knows whether the batch was committed: verdicts that were sent before.
-        self._sent_before: set[tuple[int | None, int]] = set()
+        self._sent_before: set[Key] = set()
 
     def add(self, verdict: Verdict) -> None:
         """Take a verdict to record."""
-        self._pending.append(verdict)
+        self._pending[_key(verdict)] = verdict
         self._quiet.clear()
         if verdict.claim.job.lock is not None or len(self._pending) >= BATCH or self._is_idle():
             self._is_urgent = True
@@ -76,7 +83,7 @@ class Completer(Service):
     @property
     def count(self) -> int:
         """How many verdicts are not recorded yet."""
-        return len(self._pending) + len(self._blocked) + self._in_flight
+        return len(self._pending) + len(self._blocked)
 
     @property
     def is_full(self) -> bool:
@@ -90,43 +97,43 @@ class Completer(Service):
                 await self._wakeup.wait(BLOCKED_PAUSE if self._blocked else None)
             if self._pending and not self._is_urgent:
                 await self._wakeup.wait(PATIENCE)
-            self._pending += self._blocked
-            self._blocked = []
             await self._flush()
+            await self._try_blocked_again()
             if not self.count:
                 self._quiet.set()
+
+    async def _try_blocked_again(self) -> None:
+        if not self._blocked or time.monotonic() < self._blocked_until:
+            return
+        # One by one: each may have to wait for its row, and must not hold up a batch.
+        for key, verdict in list(self._blocked.items()):
+            self._pending[key] = self._blocked.pop(key)
+            await self._record(_kind(verdict), [verdict])
 
     async def _flush(self) -> None:
         self._is_urgent = False
         while self._pending:
-            batch, self._pending = self._pending[:BATCH], self._pending[BATCH:]
-            self._in_flight = len(batch)
-            try:
-                while batch:
-                    kind = _kind(batch[0])
-                    group = [verdict for verdict in batch if _kind(verdict) is kind]
-                    await self._send(kind, group)
-                    batch = [verdict for verdict in batch if _kind(verdict) is not kind]
-            finally:
-                # Also when cancelled or cut off: what was not answered is kept.
-                self._pending = batch + self._pending
-                self._in_flight = 0
+            kind = _kind(next(iter(self._pending.values())))
+            same = (verdict for verdict in self._pending.values() if _kind(verdict) is kind)
+            await self._record(kind, list(itertools.islice(same, BATCH)))
 
-    async def _send(self, kind: type[FinishJobs | DeleteJobs | RetryJobs], group: list[Verdict]) -> None:
+    async def _record(self, kind: type[FinishJobs | DeleteJobs | RetryJobs], group: list[Verdict]) -> None:
         try:
             accepted = await self._connector.run_async(kind(verdicts=group, worker_id=self._worker_id))
         except exceptions.ConnectionLost:
-            self._sent_before |= {(verdict.claim.job.id, verdict.claim.token) for verdict in group}
+            self._sent_before.update(map(_key, group))
             raise
         except exceptions.ConnectorException as error:
-            if len(group) > 1:
+            if len(group) == 1:
+                self._set_aside(group[0], error)
+            else:
                 # One of them cannot be recorded as it is: the others must not suffer.
                 for verdict in group:
-                    await self._send(kind, [verdict])
-            else:
-                self._set_aside(group[0], error)
+                    await self._record(kind, [verdict])
             return
         self.works()
+        for verdict in group:
+            del self._pending[_key(verdict)]
         self._follow_up(group, accepted)
 
     def _set_aside(self, verdict: Verdict, error: exceptions.ConnectorException) -> None:
@@ -143,7 +150,9 @@ class Completer(Service):
             error,
             extra={"action": "job_outcome_delayed", "job_id": verdict.claim.job.id},
         )
-        self._blocked.append(verdict)
+        del self._pending[_key(verdict)]
+        self._blocked[_key(verdict)] = verdict
+        self._blocked_until = time.monotonic() + BLOCKED_PAUSE
 
     def _follow_up(self, group: Iterable[Verdict], accepted: Iterable[Accepted]) -> None:
         statuses = {answer.job_id: answer.status for answer in accepted}
@@ -169,7 +178,7 @@ class Completer(Service):
                     )
 
     def _report_refusal(self, verdict: Verdict) -> None:
-        key = (verdict.claim.job.id, verdict.claim.token)
+        key = _key(verdict)
         if key in self._sent_before:
             # Sent when the connection broke, and committed all the same, most likely. Its lock may be free.
             self._sent_before.discard(key)
@@ -196,6 +205,10 @@ class Completer(Service):
                 self.count,
                 extra={"action": "job_outcomes_lost"},
             )
+
+
+def _key(verdict: Verdict) -> Key:
+    return verdict.claim.job.id, verdict.claim.token
 
 
 def _kind(verdict: Verdict) -> type[FinishJobs | DeleteJobs | RetryJobs]:

@@ -75,7 +75,7 @@ class WorkerSettings:
         wait: False stops the worker once nothing is left to fetch and no job runs.
         fetch_job_polling_interval: longest idle time between two looks for jobs.
         abort_job_polling_interval: time between two looks for abort requests, while jobs run.
-        shutdown_graceful_timeout: time for running jobs to end after a stop, before they are aborted; None for no limit.
+        shutdown_graceful_timeout: time for running jobs to end after a stop before they are aborted; None: no limit.
         listen_notify: learn of new jobs and abort requests at once, on a connection of its own.
         delete_jobs: which finished jobs to delete.
         additional_context: copied into the context of each job.

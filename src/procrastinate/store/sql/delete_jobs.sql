@@ -2,7 +2,7 @@
 -- Expects: the primary key.
 with settings as materialized (
   -- Nobody's transaction may block a worker: give up on a row that somebody holds, and try it again later.
-  select set_config('lock_timeout', '2s', true)
+  select set_config('lock_timeout', '200ms', true)
 ),
 verdict as (
   select * from unnest(%(ids)s::bigint[], %(tokens)s::integer[]) as v (id, token)

@@ -1,14 +1,32 @@
 -- Take jobs back from dead workers. Each rescue is counted and logged; a job that was rescued too often ends 'failed',
 -- for it may be what kills the workers.
 -- Expects: idx_procrastinate_jobs_worker_not_null, procrastinate_jobs_queueing_lock_idx_v1.
-with stalled as materialized (
-  select j.id
+with settings as materialized (
+  -- Somebody's open transaction may have inserted a job with the same queueing lock: give up, and try it again later.
+  select set_config('lock_timeout', '2s', true)
+),
+stalled as materialized (
+  select j.id, j.claims, j.abort_requested
   from procrastinate_jobs j
   left join procrastinate_workers w on w.id = j.worker_id
   where j.status = 'doing'
     and (w.id is null or w.last_heartbeat < now() - make_interval(secs => %(seconds_since_heartbeat)s::float8))
+    and j.queueing_lock is null
   order by j.id
   limit %(limit)s
+  for no key update of j skip locked
+),
+-- Those with a queueing lock come last, each alone and in any order: none that must be given up holds up the others.
+stalled_alone as materialized (
+  select j.id, j.claims, j.abort_requested
+  from procrastinate_jobs j
+  left join procrastinate_workers w on w.id = j.worker_id
+  where j.status = 'doing'
+    and (w.id is null or w.last_heartbeat < now() - make_interval(secs => %(seconds_since_heartbeat)s::float8))
+    and j.queueing_lock is not null
+    and not exists (select from stalled)
+  order by random()
+  limit 1
   for no key update of j skip locked
 ),
 decided as materialized (
@@ -16,19 +34,16 @@ decided as materialized (
     j.id,
     j.worker_id,
     case
-      when j.abort_requested then 'aborted'
+      when s.abort_requested then 'aborted'
       when j.rescues >= %(max_rescues)s::integer then 'failed'
-      when j.queueing_lock is not null and (
-        exists (select from procrastinate_jobs o where o.queueing_lock = j.queueing_lock and o.status = 'todo')
-        or row_number() over (
-          partition by j.queueing_lock, j.abort_requested or j.rescues >= %(max_rescues)s::integer
-          order by j.id
-        ) > 1
-      ) then 'failed'
+      when exists (select from procrastinate_jobs o where o.queueing_lock = j.queueing_lock and o.status = 'todo')
+        then 'failed'
       else 'todo'
     end::procrastinate_job_status as status
-  from procrastinate_jobs j
-  where j.id = any (array(select id from stalled))
+  from (select * from stalled union all select * from stalled_alone) s
+  cross join settings
+  -- The row as it was locked may belong to a later run than the one that the snapshot shows, with a worker that lives.
+  join procrastinate_jobs j on j.id = s.id and j.claims = s.claims and j.status = 'doing'
 ),
 rescued as (
   update procrastinate_jobs j

@@ -1,0 +1,128 @@
+"""The command `procrastinate worker`."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from procrastinate.cli import loading, parameters
+
+if TYPE_CHECKING:
+    from procrastinate.app import App
+
+_PREFIX = "PROCRASTINATE_WORKER_"
+
+
+@click.command()
+@click.argument("queue_names", metavar="[QUEUE]...", nargs=-1)
+@click.option("-n", "--name", envvar=f"{_PREFIX}NAME", show_envvar=True, help="Name of the worker, for logs.")
+@click.option(
+    "-q",
+    "--queues",
+    type=parameters.Queues(),
+    metavar="A,B,…",
+    envvar=f"{_PREFIX}QUEUES",
+    show_envvar=True,
+    help="Queues to serve, separated by commas; empty for all. Joined with those given as arguments.",
+)
+@click.option(
+    "-c",
+    "--concurrency",
+    type=click.IntRange(min=1),
+    envvar=f"{_PREFIX}CONCURRENCY",
+    show_envvar=True,
+    help="How many jobs run at a time.",
+)
+@click.option(
+    "-p",
+    "--fetch-job-polling-interval",
+    type=parameters.Seconds(0, is_open=True),
+    envvar=f"{_PREFIX}FETCH_JOB_POLLING_INTERVAL",
+    show_envvar=True,
+    help="Longest idle time between two looks for jobs.",
+)
+@click.option(
+    "-a",
+    "--abort-job-polling-interval",
+    type=parameters.Seconds(0),
+    envvar=f"{_PREFIX}ABORT_JOB_POLLING_INTERVAL",
+    show_envvar=True,
+    help="Time between two looks for abort requests, while jobs run.",
+)
+@click.option(
+    "--shutdown-graceful-timeout",
+    type=parameters.Seconds(0),
+    envvar=f"{_PREFIX}SHUTDOWN_GRACEFUL_TIMEOUT",
+    show_envvar=True,
+    help="Time for running jobs to end after a stop, before they are aborted.",
+)
+@click.option(
+    "-w/ ",
+    "--wait/--one-shot",
+    "wait",
+    type=parameters.Switch(),
+    default=None,
+    envvar=f"{_PREFIX}WAIT",
+    show_envvar=True,
+    help="Wait for further jobs, or end once none is left.",
+)
+@click.option(
+    "-l/ ",
+    "--listen-notify/--no-listen-notify",
+    "listen_notify",
+    type=parameters.Switch(),
+    default=None,
+    envvar=f"{_PREFIX}LISTEN_NOTIFY",
+    show_envvar=True,
+    help="Learn of new jobs and abort requests at once, on a connection of its own.",
+)
+@click.option(
+    "--delete-jobs",
+    type=click.Choice(["never", "successful", "always"]),
+    envvar=f"{_PREFIX}DELETE_JOBS",
+    show_envvar=True,
+    help="Which finished jobs to delete.",
+)
+@click.pass_context
+def worker(context: click.Context, *, queue_names: tuple[str, ...], **options: Any) -> None:
+    """Run jobs of these queues, or of all.
+
+    What is not given here comes from the app's `worker_defaults`. The first SIGINT or SIGTERM lets running jobs end,
+    the second ends the process at once.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    queues = _queues(context, queue_names, given.pop("queues", None))
+    if queues is not None:
+        given["queues"] = list(queues) or None
+    global_options = context.ensure_object(loading.GlobalOptions)
+    app = global_options.load_app()
+    served: Any = given.get("queues", app.worker_defaults.get("queues"))
+    click.echo(f"Launching a worker on {', '.join(served) if served else 'all queues'}", err=True)
+    _end_at_second_interrupt()
+
+    async def run(app: App) -> None:
+        await app.run_worker_async(**given)
+
+    loading.run(app, run)
+
+
+def _queues(context: click.Context, typed: tuple[str, ...], option: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Return the queues asked for: empty for all, None if nothing was said."""
+    if not typed:
+        return option
+    if context.get_parameter_source("queues") is click.core.ParameterSource.COMMANDLINE:
+        return (*typed, *(option or ()))
+    # What is typed goes before the environment.
+    return typed
+
+
+def _end_at_second_interrupt() -> None:
+    """Leave Ctrl-C to the system wherever the worker does not handle it.
+
+    The worker restores what it found. Python's own handler would only raise an exception, and the event loop then
+    waits for the running jobs once more.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
