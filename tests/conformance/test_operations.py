@@ -229,14 +229,16 @@ class TestEndOfRuns:
             await store.ask(jobs.ReleaseJobs(claims=claims, worker_id=worker_id))
         else:
             store.set_heartbeat(worker_id, PAST)
-            await rescue(store)
+            while await rescue(store):
+                pass
         statuses = [store.job(job_id)["status"] for job_id in (1, 2, 3)]
         first, last = {
             "retry": ("failed", "failed"),
             "release": ("aborted", "cancelled"),
             "rescue": ("aborted", "failed"),
         }[way]
-        assert statuses == [first, "todo", last]
+        assert statuses[0] == first
+        assert sorted(statuses[1:]) == sorted(["todo", last])
 
 
 class TestFromOutside:

@@ -13,7 +13,7 @@ from procrastinate import jobs
 from procrastinate.store import postgres
 from procrastinate.store.jobs import DeferJobs, FetchJobs, FetchResult, FinishJobs, Verdict
 from procrastinate.store.workers import RegisterWorker
-from procrastinate.sync_psycopg_connector import SyncPsycopgConnector, errors_translated
+from procrastinate.sync_psycopg_connector import SyncPsycopgConnector
 
 # Never opened: it runs operations on the connection that is passed, without a commit.
 run = SyncPsycopgConnector().run

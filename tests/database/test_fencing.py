@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from database import support
 
+from database import support
 from procrastinate import jobs, types
 from procrastinate.store.jobs import DeleteJobs, FinishJob, FinishJobs, ReleaseJobs, RetryJob, RetryJobs, Verdict
 from procrastinate.store.workers import PruneStalledWorkers, RescueJobs, UpdateHeartbeat

@@ -14,8 +14,8 @@ from concurrent import futures
 
 import psycopg
 import pytest
-from database import support
 
+from database import support
 from procrastinate import exceptions
 from procrastinate.store import postgres
 from procrastinate.store.locks import FindSleepingLocks, OpenLocks
@@ -284,7 +284,8 @@ def test_a_scheduled_head_holds_its_line(connection):
     worker = support.register(connection)
     head, waiting = support.defer(connection, support.job(lock="L"), support.job(lock="L"))
     connection.execute(
-        "update procrastinate_jobs set scheduled_at = now() + interval '1 day', waits_for = 'time' where id = %s", [head]
+        "update procrastinate_jobs set scheduled_at = now() + interval '1 day', waits_for = 'time' where id = %s",
+        [head],
     )
     answer = support.fetch(connection, worker)
     assert (answer.claims, answer.parked_locks, answer.scanned) == ([], ["L"], 1)

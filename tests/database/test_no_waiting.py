@@ -6,8 +6,8 @@ import time
 
 import psycopg
 import pytest
-from database import support
 
+from database import support
 from procrastinate import exceptions, jobs, types
 from procrastinate.store.jobs import (
     DeleteJobs,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from database import support
 
+from database import support
 from procrastinate.store.jobs import CancelJob, GetStalledJobs, ListJobs
 from procrastinate.store.locks import FindSleepingLocks, OpenLocks
 from procrastinate.store.workers import PruneStalledWorkers, RescueJobs, UnregisterWorker
@@ -13,9 +13,7 @@ PATIENCE = 30
 
 
 def rescue(connection, *, max_rescues: int = 3, limit: int = 10):
-    return support.run(
-        RescueJobs(seconds_since_heartbeat=PATIENCE, max_rescues=max_rescues, limit=limit), connection
-    )
+    return support.run(RescueJobs(seconds_since_heartbeat=PATIENCE, max_rescues=max_rescues, limit=limit), connection)
 
 
 def log(connection, job_id: int) -> list[dict]:
@@ -127,7 +125,9 @@ def test_a_job_whose_queueing_lock_is_taken_fails_with_the_reason(connection, wo
     stale(connection, worker)
     (rescued,) = rescue(connection)
     assert (rescued.job_id, rescued.status) == (job_id, "failed")
-    assert log(connection, job_id)[-1]["reason"] == "the worker died, and another job with this queueing lock is waiting"
+    assert (
+        log(connection, job_id)[-1]["reason"] == "the worker died, and another job with this queueing lock is waiting"
+    )
     assert support.state(connection, sibling) == ("todo", None)
 
 
@@ -197,7 +197,16 @@ def test_lines_left_closed_are_found_and_opened(connection, worker):
     assert support.run(FindSleepingLocks(limit=1), connection) == ["a"]
     support.run(OpenLocks(locks=["a", "b"]), connection)
     assert support.run(FindSleepingLocks(limit=10), connection) == []
-    assert [support.state(connection, id_)[1] for id_ in ids] == [None, None, "lock", None, None, "lock", None, *["lock"] * 2]
+    assert [support.state(connection, id_)[1] for id_ in ids] == [
+        None,
+        None,
+        "lock",
+        None,
+        None,
+        "lock",
+        None,
+        *["lock"] * 2,
+    ]
 
 
 def test_a_rescued_job_stands_at_the_head_of_its_line(connection, worker):

@@ -10,8 +10,8 @@ import time
 
 import attrs
 import psycopg
-from database import support
 
+from database import support
 from procrastinate import exceptions, jobs, types
 from procrastinate.store.jobs import DeleteJobs, FinishJobs, ReleaseJobs, RetryJobs, Verdict
 from procrastinate.store.locks import FindSleepingLocks, OpenLocks
@@ -165,7 +165,9 @@ def test_storm(database, connection):
     assert finished
     assert judge.ends == collections.Counter(ids)
     # A job that was retried or given back stands in its place, so its next start comes before anybody else's.
-    starts = {lock: [id_ for n, id_ in enumerate(line) if line[n - 1 : n] != [id_]] for lock, line in judge.starts.items()}
+    starts = {
+        lock: [id_ for n, id_ in enumerate(line) if line[n - 1 : n] != [id_]] for lock, line in judge.starts.items()
+    }
     assert starts == lines
     assert sum(map(len, judge.starts.values())) > WITH_LOCK, "some jobs started more than once"
     assert support.run(FindSleepingLocks(limit=10), connection) == []

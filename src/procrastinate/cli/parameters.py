@@ -56,9 +56,9 @@ class Queues(click.ParamType):  # pyright: ignore[reportMissingTypeArgument]  cl
 
     @override
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        if isinstance(value, tuple):
+        if not isinstance(value, str):
             return value
-        names = (name.strip() for name in str(value).split(","))
+        names = (name.strip() for name in value.split(","))
         return tuple(name for name in names if name)
 
 

@@ -248,7 +248,7 @@ class MemoryStore:
     @_rows.register
     def _defer_jobs(self, operation: jobs.DeferJobs) -> Sequence[Row]:
         for job in operation.jobs:
-            _check_columns(queue=job.queue, task=job.task_name, priority=job.priority)
+            _check_job(job)
         batch = [(self._next_job_id(), job) for job in operation.jobs]
         taken: set[str | None] = set()
         free: list[tuple[int, int, Job]] = []
@@ -501,7 +501,7 @@ class MemoryStore:
     @_rows.register
     def _defer_periodic_job(self, operation: schedule.DeferPeriodicJob) -> Sequence[Row]:
         job, key = operation.job, (operation.job.task_name, operation.periodic_id)
-        _check_columns(queue=job.queue, task=job.task_name, priority=job.priority)
+        _check_job(job)
         if key in self.periodic_defers and self.periodic_defers[key] >= operation.defer_timestamp:
             return []
         job_id = self._next_job_id()
@@ -551,7 +551,9 @@ class MemoryStore:
     def _rescue_jobs(self, operation: workers.RescueJobs) -> Sequence[Row]:
         running = self._find(status="doing")
         stalled = [row for row in running if self._is_stalled(row, operation.seconds_since_heartbeat)]
-        rescued = stalled[: operation.limit]
+        # Those with a queueing lock come last and one by one; PostgreSQL chooses any.
+        free = [row for row in stalled if row["queueing_lock"] is None]
+        rescued = free[: operation.limit] or stalled[:1]
         for row in rescued:
             self._rescue(row, operation.max_rescues)
         self._notify_ready(rescued)
@@ -582,6 +584,14 @@ class MemoryStore:
             row["attempts"] += 1
             entry["final"] = True
         _log_attempt(row, entry)
+
+
+def _check_job(job: Job) -> None:
+    """Refuse a job that the table cannot hold."""
+    _check_columns(queue=job.queue, task=job.task_name, priority=job.priority)
+    for text in (job.queue, job.task_name, job.lock, job.queueing_lock):
+        if text is not None and "\0" in text:
+            raise exceptions.InvalidData(f"PostgreSQL's text does not allow the NUL character: {text!r}")
 
 
 def _check_columns(*, queue: str | None = None, task: str | None = None, priority: int | None = None) -> None:

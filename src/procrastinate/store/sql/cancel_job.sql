@@ -10,7 +10,11 @@ deleted as (
 ),
 cancelled as (
   update procrastinate_jobs
-  set status = 'cancelled', waits_for = null, finalized_at = now()
+  set
+    status = 'cancelled',
+    waits_for = null,
+    finalized_at = now(),
+    abort_requested_at = case when %(abort)s::boolean then now() end
   where id = any (array(select id from target where status = 'todo' and not %(delete)s::boolean))
   returning id
 ),

@@ -1,0 +1,225 @@
+"""The app: the one place where connector, tasks, manager and worker meet."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import difflib
+import importlib
+import logging
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from typing import Any, Generic, Self, TypeVar
+
+from typing_extensions import Unpack, override
+
+from procrastinate import builtin_tasks, connector, exceptions, jobs, manager, schema, tasks
+from procrastinate.blueprints import Blueprint
+from procrastinate.periodic import PeriodicSchedule
+from procrastinate.worker import Worker, WorkerOptions
+
+__all__ = ["App", "WorkerOptions"]
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class OpenedAsync(Generic[T]):
+    """What `open_async` returns: awaited, it opens; with `async with`, it also closes at the end."""
+
+    def __init__(self, value: T, opens: Callable[[], Awaitable[None]], closes: Callable[[], Awaitable[None]]) -> None:
+        """Give `value` once `opens` has been awaited."""
+        self._value, self._open, self._close = value, opens, closes
+
+    async def _opened(self) -> T:
+        await self._open()
+        return self._value
+
+    def __await__(self) -> Generator[Any, None, T]:
+        """Open, and stay open."""
+        return self._opened().__await__()
+
+    async def __aenter__(self) -> T:
+        """Open."""
+        return await self._opened()
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close."""
+        await self._close()
+
+
+class App(Blueprint):
+    """Holds the tasks, defers their jobs and runs workers.
+
+    Attributes:
+        connector: how the database is reached.
+        import_paths: modules that hold tasks, imported before they are needed.
+        worker_defaults: options of workers, where `run_worker` says nothing else.
+        periodic_defaults: options of periodic tasks: `max_delay`, in seconds.
+        job_manager: what can be asked about jobs.
+        tasks: every task, under its name and its aliases.
+        periodic_registry: the periodic tasks.
+    """
+
+    def __init__(
+        self,
+        *,
+        connector: connector.BaseConnector,
+        import_paths: Iterable[str] | None = None,
+        worker_defaults: WorkerOptions | None = None,
+        periodic_defaults: dict[str, Any] | None = None,
+    ) -> None:
+        """Make an app; nothing is opened yet.
+
+        Raises TypeError if `periodic_defaults` has an unknown key.
+        """
+        super().__init__()
+        self.connector = connector
+        self.import_paths = list(import_paths or [])
+        self.worker_defaults: WorkerOptions = worker_defaults if worker_defaults is not None else {}
+        self.periodic_defaults = periodic_defaults if periodic_defaults is not None else {}
+        # Made and thrown away: an unknown key is refused here and not in the worker.
+        PeriodicSchedule(self.periodic_registry, **self.periodic_defaults)
+        self._job_manager = manager.JobManager(connector)
+        self._imported = False
+        builtin_tasks.add_to(self)
+
+    @property
+    @override
+    def job_manager(self) -> manager.JobManager:
+        return self._job_manager
+
+    @override
+    def will_configure_task(self) -> None:
+        pass
+
+    @classmethod
+    def from_path(cls, dotted_path: str) -> Self:
+        """Import an app: `package.module.app`.
+
+        Raises LoadFromPathError, caused by the module's own error if it has one.
+        """
+        module_name, dot, name = dotted_path.rpartition(".")
+        if not dot or not module_name:
+            raise exceptions.LoadFromPathError(f"{dotted_path} is not a valid path: write module.attribute")
+        try:
+            found = getattr(importlib.import_module(module_name), name)
+        except ImportError as error:
+            raise exceptions.LoadFromPathError(f"{module_name} could not be imported: {error}") from error
+        except AttributeError as error:
+            raise exceptions.LoadFromPathError(f"{dotted_path} was not found: {error}") from error
+        if not isinstance(found, cls):
+            raise exceptions.LoadFromPathError(
+                f"Object at {dotted_path} is not of type {cls.__name__} but {type(found).__name__}"
+            )
+        return found
+
+    def with_connector(self, connector: connector.BaseConnector) -> App:
+        """Return another app with the same tasks. Deprecated: use `replace_connector`."""
+        app = App(
+            connector=connector,
+            import_paths=self.import_paths,
+            worker_defaults=self.worker_defaults,
+            periodic_defaults=self.periodic_defaults,
+        )
+        app.tasks = self.tasks
+        app.periodic_registry = self.periodic_registry
+        builtin_tasks.builtin.belongs_to(self)
+        return app
+
+    @contextlib.contextmanager
+    def replace_connector(self, connector: connector.BaseConnector) -> Generator[Self]:
+        """Use another connector for a while, for instance in tests. Nothing is opened or closed."""
+        before = self.connector
+        self.connector = self.job_manager.connector = connector
+        try:
+            yield self
+        finally:
+            self.connector = self.job_manager.connector = before
+
+    def configure_task(self, name: str, *, allow_unknown: bool = True, **options: Any) -> jobs.JobDeferrer:
+        """Return a deferrer for jobs of the task of this name or alias, with the options of `Task.configure`.
+
+        Raises TaskNotFound if the task is unknown and `allow_unknown` is False.
+        """
+        self.perform_import_paths()
+        task = self.tasks.get(name)
+        if task is not None:
+            return task.configure(**options)
+        if not allow_unknown:
+            close = difflib.get_close_matches(name, self.tasks, 1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            raise exceptions.TaskNotFound(f"Task {name!r} is not known to this app.{hint}") from KeyError(name)
+        return tasks.configure_task(name=name, job_manager=self.job_manager, **options)
+
+    def perform_import_paths(self) -> None:
+        """Import the modules of `import_paths`, once; their errors are raised as they are."""
+        if self._imported:
+            return
+        for path in self.import_paths:
+            logger.debug("Importing module %s", path, extra={"action": "import_module", "module_name": path})
+            importlib.import_module(path)
+        self._imported = True
+        names = list(self.tasks)
+        logger.debug("All tasks imported", extra={"action": "imported_tasks", "tasks": names})
+
+    async def run_worker_async(self, **kwargs: Unpack[WorkerOptions]) -> None:
+        """Run jobs until stopped; the app must be open.
+
+        Options that are not given come from `worker_defaults`, then from WorkerSettings, which explains them.
+
+        Raises:
+            TypeError: an option is unknown.
+            AppNotOpen: the app is not open.
+            ConnectorException: the database cannot be reached, or has no tables.
+            WorkerStopped: the database could not be reached for too long.
+        """
+        self.perform_import_paths()
+        await Worker(self, **{**self.worker_defaults, **kwargs}).run()
+
+    def run_worker(self, **kwargs: Unpack[WorkerOptions]) -> None:
+        """Open the app, run jobs until stopped, and close the app: `run_worker_async` for scripts."""
+
+        async def run() -> None:
+            async with self.open_async():
+                await self.run_worker_async(**kwargs)
+
+        asyncio.run(run())
+
+    def check_connection(self) -> bool:
+        """Tell whether the database can be reached and has the table of jobs."""
+        return self.job_manager.check_connection()
+
+    async def check_connection_async(self) -> bool:
+        """Do as `check_connection`, asynchronously."""
+        return await self.job_manager.check_connection_async()
+
+    @property
+    def schema_manager(self) -> schema.SchemaManager:
+        """What applies and reads the schema."""
+        return schema.SchemaManager(self.connector)
+
+    def open(self, pool_or_engine: connector.Pool | connector.Engine | None = None) -> Self:
+        """Open the connections for sync calls, or use those of a pool; nothing happens if they are open."""
+        self.connector.get_sync_connector().open(pool_or_engine)
+        return self
+
+    def close(self) -> None:
+        """Close what `open` opened."""
+        self.connector.get_sync_connector().close()
+
+    def open_async(self, pool: connector.Pool | None = None) -> OpenedAsync[Self]:
+        """Open the connections for async calls, or use those of a pool: `await` it, or use it with `async with`."""
+        return OpenedAsync(self, lambda: self.connector.open_async(pool), self.close_async)
+
+    async def close_async(self) -> None:
+        """Close what `open_async` opened."""
+        await self.connector.close_async()
+
+    def __enter__(self) -> Self:
+        """Return the app: for `with app.open():`."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the app."""
+        self.close()

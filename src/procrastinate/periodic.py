@@ -1,0 +1,169 @@
+"""Periodic tasks: what is registered, and which ticks are due."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import attrs
+import croniter
+from typing_extensions import Unpack
+
+from procrastinate import exceptions
+from procrastinate.jobs import Job
+from procrastinate.tasks import ConfigureTaskOptions, Task, check_name, refuse_unknown_options
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# A tick that was missed by so many seconds is left out.
+MAX_DELAY = 600.0
+# How long after a tick its job is deferred, so that the clocks of all workers have reached it.
+MARGIN = 0.5
+# More ticks than this are not caught up: a worker that was frozen for a day must not defer a flood.
+MOST_CAUGHT_UP = 1_000
+
+
+@attrs.frozen
+class PeriodicTask:
+    """A task that is deferred at the times of a cron expression, in UTC."""
+
+    task: Task[..., Any]
+    cron: str
+    periodic_id: str
+    configure_kwargs: dict[str, Any]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells it from others: the task's name and the periodic id."""
+        return self.task.name, self.periodic_id
+
+    def previous_tick(self, at: float) -> int:
+        """Return the latest tick at or before a time, both in seconds since the epoch."""
+        return int(self._cron(int(at) + 1).get_prev())
+
+    def next_tick(self, after: float) -> int:
+        """Return the first tick after a time, both in seconds since the epoch."""
+        return int(self._cron(after).get_next())
+
+    def _cron(self, at: float) -> Any:
+        return croniter.croniter(self.cron, start_time=at)
+
+
+class PeriodicRegistry:
+    """The periodic tasks of an app or blueprint."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.periodic_tasks: dict[tuple[str, str], PeriodicTask] = {}
+
+    def periodic_decorator(
+        self, cron: str, periodic_id: str, **configure_kwargs: Unpack[ConfigureTaskOptions]
+    ) -> Callable[[Task[P, R]], Task[P, R]]:
+        """Return a decorator for tasks; see `Blueprint.periodic`."""
+
+        def register(task: Task[P, R]) -> Task[P, R]:
+            if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance]  users get the order wrong
+                raise TypeError("@app.periodic(...) goes above @app.task: it takes a task, not a function")
+            self.register_task(task, cron, periodic_id, dict(configure_kwargs))
+            return task
+
+        return register
+
+    def register_task(
+        self, task: Task[..., Any], cron: str, periodic_id: str, configure_kwargs: dict[str, Any]
+    ) -> PeriodicTask:
+        """Add a periodic task.
+
+        Raises:
+            ValueError: the cron expression is wrong.
+            TypeError: an option is unknown.
+            TaskAlreadyRegistered: the task has a schedule under this periodic id.
+        """
+        if not croniter.croniter.is_valid(cron):
+            raise ValueError(
+                f"{cron!r}, the schedule of task {task.name}, is no cron expression: five fields (minute hour day month "
+                "weekday), and a sixth for seconds if wanted"
+            )
+        refuse_unknown_options(configure_kwargs)
+        periodic_task = PeriodicTask(task, cron, check_name(periodic_id, "periodic"), configure_kwargs)
+        self.add(periodic_task)
+        return periodic_task
+
+    def add(self, periodic_task: PeriodicTask) -> None:
+        """Add a periodic task that is known to be right. Raises TaskAlreadyRegistered."""
+        name, periodic_id = periodic_task.key
+        if periodic_task.key in self.periodic_tasks:
+            raise exceptions.TaskAlreadyRegistered(
+                f"A periodic task was already registered with the periodic_id {periodic_id!r} for the task {name}: give "
+                "each of its schedules a periodic_id of its own"
+            )
+        self.periodic_tasks[periodic_task.key] = periodic_task
+        logger.info(
+            "Registering task %s with periodic id %r to run periodically with cron %s",
+            name,
+            periodic_id,
+            periodic_task.cron,
+            extra={"action": "registering_periodic_task", "task": name, "cron": periodic_task.cron},
+        )
+
+
+class PeriodicSchedule:
+    """Which ticks are due, as one worker sees it. Reads no clock: the caller says what time it is."""
+
+    def __init__(self, registry: PeriodicRegistry, max_delay: float = MAX_DELAY) -> None:
+        """Follow the tasks of `registry`; ticks missed by more than `max_delay` seconds are left out at the start."""
+        self.registry = registry
+        self.max_delay = max_delay
+        self.last_defers: dict[tuple[str, str], int] = {}
+
+    def due(self, at: float) -> list[tuple[PeriodicTask, int]]:
+        """Return the ticks to defer at a time in seconds since the epoch, for each task in order.
+
+        A task that was deferred before catches up with every tick since; another one with the latest tick only.
+        """
+        return [
+            (periodic_task, tick)
+            for periodic_task in self.registry.periodic_tasks.values()
+            for tick in self._ticks(periodic_task, at)
+        ]
+
+    def _ticks(self, periodic_task: PeriodicTask, at: float) -> list[int]:
+        latest = periodic_task.previous_tick(at)
+        last = self.last_defers.get(periodic_task.key)
+        if last is not None:
+            ticks: list[int] = []
+            while latest > last and len(ticks) < MOST_CAUGHT_UP:
+                ticks.append(latest)
+                latest = periodic_task.previous_tick(latest - 1)
+            return ticks[::-1]
+        if at - latest > self.max_delay:
+            logger.debug(
+                "Tick %s of periodic task %s is too old to be deferred",
+                latest,
+                periodic_task.task.name,
+                extra={"action": "ignore_periodic_task", "task": periodic_task.task.name},
+            )
+            return []
+        return [latest]
+
+    def record(self, periodic_task: PeriodicTask, timestamp: int) -> None:
+        """Remember that a tick was dealt with."""
+        self.last_defers[periodic_task.key] = timestamp
+
+    def seconds_until_next(self, at: float) -> float | None:
+        """Return the time from `at` to the next tick of any task, or None if there is no task."""
+        ticks = [periodic_task.next_tick(at) for periodic_task in self.registry.periodic_tasks.values()]
+        return min(ticks) - at if ticks else None
+
+    def make_job(self, periodic_task: PeriodicTask, timestamp: int) -> Job:
+        """Return the job of a tick. Raises TypeError if the task cannot take its arguments."""
+        settings = {
+            name: value
+            for name, value in periodic_task.configure_kwargs.items()
+            if name not in ("schedule_at", "schedule_in")  # the tick says when
+        }
+        return periodic_task.task.configure(**settings).make_new_job(timestamp=timestamp)

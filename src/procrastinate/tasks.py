@@ -1,0 +1,272 @@
+"""Tasks: functions that can be deferred."""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import functools
+import inspect
+import pathlib
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
+
+from typing_extensions import TypedDict, Unpack
+
+from procrastinate import exceptions, jobs, retry, types
+from procrastinate.middleware import TaskMiddleware, check_middleware, is_async_callable
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# The database's columns.
+LONGEST_NAME = 128
+PRIORITIES = range(-(2**31), 2**31)
+
+
+class ConfigureTaskOptions(TypedDict, total=False):
+    """What can be set for one job. None keeps the task's own setting."""
+
+    lock: str | None
+    queueing_lock: str | None
+    task_kwargs: types.JSONDict | None
+    schedule_at: datetime.datetime | None
+    schedule_in: types.TimeDeltaParams | None
+    queue: str | None
+    priority: int | None
+    connection: Any
+
+
+class TaskHome(Protocol):
+    """What a task needs of the blueprint or app that it belongs to."""
+
+    @property
+    def job_manager(self) -> jobs.JobDefererManager: ...
+    def will_configure_task(self) -> None: ...
+
+
+def check_name(name: str, what: str) -> str:
+    """Return the name of a task or queue. Raises ValueError if the database has no room for it."""
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"This {what} name has {len(name)} characters, and at most {LONGEST_NAME} fit: {name[:40]!r}…")
+    return name
+
+
+def check_priority(priority: int) -> int:
+    """Return the priority. Raises ValueError if the database has no room for it."""
+    if priority not in PRIORITIES:
+        raise ValueError(f"A priority is an integer of 32 bits, from -2147483648 to 2147483647, not {priority!r}")
+    return priority
+
+
+def configure_task(
+    *,
+    name: str,
+    job_manager: jobs.JobDefererManager,
+    check_arguments: Callable[[Mapping[str, Any]], None] | None = None,
+    **options: Unpack[ConfigureTaskOptions],
+) -> jobs.JobDeferrer:
+    """Return a deferrer for jobs of the task called `name`, known here or not.
+
+    Args:
+        name: the task's name.
+        job_manager: what will insert the jobs.
+        check_arguments: raises TypeError for arguments that the task cannot take.
+        **options: the job's settings; `queue` is "default" and `priority` 0 if they are not given.
+
+    Raises:
+        TypeError: an option is unknown.
+        ValueError: both `schedule_at` and `schedule_in` are given, a time is naive, a name or number does not fit.
+    """
+    refuse_unknown_options(options)
+    schedule_at, schedule_in = options.get("schedule_at"), options.get("schedule_in")
+    if schedule_at is not None and schedule_in is not None:
+        raise ValueError("Cannot set both schedule_at and schedule_in")
+    if schedule_in is not None:
+        schedule_at = types.time_from_now(schedule_in)
+    job = jobs.Job(
+        queue=check_name(options.get("queue") or jobs.DEFAULT_QUEUE, "queue"),
+        priority=check_priority(options.get("priority") or jobs.DEFAULT_PRIORITY),
+        lock=options.get("lock"),
+        queueing_lock=options.get("queueing_lock"),
+        task_name=check_name(name, "task"),
+        task_kwargs=dict(options.get("task_kwargs") or {}),
+        scheduled_at=schedule_at,
+    )
+    deferrer = jobs.JobDeferrer(job_manager=job_manager, job=job, connection=options.get("connection"))
+    if check_arguments is not None:
+        deferrer.check_arguments = check_arguments
+    return deferrer
+
+
+def refuse_unknown_options(options: Mapping[str, Any]) -> None:
+    """Raise TypeError for an option that `configure` does not know, and name the one that was meant."""
+    for name in options:
+        if name not in ConfigureTaskOptions.__annotations__:
+            close = difflib.get_close_matches(name, ConfigureTaskOptions.__annotations__, 1)
+            hint = f": did you mean {close[0]!r}?" if close else ""
+            raise TypeError(f"configure() got an unknown option {name!r}{hint}")
+
+
+class Task(Generic[P, R]):
+    """A function that can be called as before, and deferred to be called by a worker."""
+
+    def __init__(  # noqa: PLR0913  the options of the decorator, which users know
+        self,
+        func: Callable[..., R],
+        *,
+        blueprint: TaskHome,
+        queue: str,
+        name: str | None = None,
+        aliases: list[str] | None = None,
+        retry: retry.RetryValue = False,
+        pass_context: bool = False,
+        priority: int = jobs.DEFAULT_PRIORITY,
+        lock: str | None = None,
+        queueing_lock: str | None = None,
+        task_middleware: list[TaskMiddleware] | None = None,
+        check_arguments: bool = True,
+    ) -> None:
+        """Make a task of `func`; the options are those of `Blueprint.task`.
+
+        Raises:
+            FunctionPathError: no name is given, and none can be derived.
+            ValueError: a name or the priority does not fit the database.
+            TypeError: a middleware is no callable.
+            MiddlewareKindMismatch: a middleware is async and the task is not, or the reverse.
+        """
+        functools.update_wrapper(self, func, updated=())
+        self.func = func
+        self.blueprint = blueprint
+        self.name = check_name(name or self.full_path, "task")
+        self.aliases = [check_name(alias, "task") for alias in aliases or []]
+        self.retry_strategy = _strategy(retry)
+        self.pass_context = pass_context
+        self.queue = check_name(queue, "queue")
+        self.priority = check_priority(priority)
+        self.lock = lock
+        self.queueing_lock = queueing_lock
+        self.is_async = is_async_callable(func)
+        self.checks_arguments = check_arguments
+        self.task_middleware = list(task_middleware or [])
+        for each in self.task_middleware:
+            check_middleware(each, owner=f"task {self.name}", must_be_async=self.is_async)
+
+    @property
+    def full_path(self) -> str:
+        """The name that follows from where the function stands: `module.function`. Raises FunctionPathError."""
+        return _full_path(self.func)
+
+    @property
+    def retry(self) -> retry.BaseRetryStrategy | None:
+        """The retry strategy, under the name of the option."""
+        return self.retry_strategy
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function, here and now."""
+        return self.func(*args, **kwargs)
+
+    def defer(self, *args: P.args, **task_kwargs: P.kwargs) -> int:
+        """Have a worker call the function with these keyword arguments; return the job's id.
+
+        Raises:
+            TypeError: arguments are positional, do not fit the function, or are no JSON values.
+            AlreadyEnqueued: a job with the task's queueing lock waits.
+            UnboundTaskError: the task's blueprint belongs to no app.
+            AppNotOpen: the app is not open.
+            ConnectorException: the database refuses.
+        """
+        self._refuse_positional(args)
+        return self.configure().defer(**task_kwargs)
+
+    async def defer_async(self, *args: P.args, **task_kwargs: P.kwargs) -> int:
+        """Do as `defer`, asynchronously."""
+        self._refuse_positional(args)
+        return await self.configure().defer_async(**task_kwargs)
+
+    def batch_defer(self, *task_kwargs: types.JSONDict) -> list[int]:
+        """Defer one job for each dictionary of arguments, all or none; return their ids in the same order."""
+        return self.configure().batch_defer(*task_kwargs)
+
+    async def batch_defer_async(self, *task_kwargs: types.JSONDict) -> list[int]:
+        """Do as `batch_defer`, asynchronously."""
+        return await self.configure().batch_defer_async(*task_kwargs)
+
+    def configure(self, **options: Unpack[ConfigureTaskOptions]) -> jobs.JobDeferrer:
+        """Return a deferrer with some settings changed for its jobs; those that are None stay as they are.
+
+        Raises what `configure_task` raises, and UnboundTaskError if the task's blueprint belongs to no app.
+        """
+        self.blueprint.will_configure_task()
+        own: ConfigureTaskOptions = {
+            "queue": self.queue,
+            "priority": self.priority,
+            "lock": self.lock,
+            "queueing_lock": self.queueing_lock,
+        }
+        given = cast("ConfigureTaskOptions", {name: value for name, value in options.items() if value is not None})
+        return configure_task(
+            name=self.name,
+            job_manager=self.blueprint.job_manager,
+            check_arguments=self.check_arguments if self.checks_arguments else None,
+            **{**own, **given},
+        )
+
+    def check_arguments(self, task_kwargs: Mapping[str, Any]) -> None:
+        """Raise TypeError if the function cannot be called with these keyword arguments."""
+        signature = self._signature
+        if signature is None:
+            return
+        try:
+            signature.bind(*self._context_placeholder, **task_kwargs)
+        except TypeError as error:
+            raise TypeError(
+                f"These arguments do not fit task {self.name}{signature}: {error}. Declare the task with "
+                "check_arguments=False if it runs elsewhere with another signature."
+            ) from None
+
+    @functools.cached_property
+    def _signature(self) -> inspect.Signature | None:
+        try:
+            return inspect.signature(self.func)
+        except (TypeError, ValueError):  # some builtin functions have none
+            return None
+
+    @property
+    def _context_placeholder(self) -> tuple[None, ...]:
+        return (None,) if self.pass_context else ()
+
+    def add_namespace(self, namespace: str) -> None:
+        """Put `namespace:` before the name and the aliases."""
+        self.name = check_name(f"{namespace}:{self.name}", "task")
+        self.aliases = [check_name(f"{namespace}:{alias}", "task") for alias in self.aliases]
+
+    def get_retry_exception(self, exception: BaseException, job: jobs.Job) -> exceptions.JobRetry | None:
+        """Return the strategy's decision for a failed job, or None for no retry."""
+        return self.retry_strategy.get_retry_exception(exception, job) if self.retry_strategy else None
+
+    def _refuse_positional(self, args: tuple[Any, ...]) -> None:
+        if args:
+            raise TypeError(
+                f"Arguments of a job are stored by name: write {self.name}.defer(name=value), not {args[0]!r} by position"
+            )
+
+
+def _strategy(value: retry.RetryValue) -> retry.BaseRetryStrategy | None:
+    # A function of its own, for inside the class the name `retry` is the property.
+    return retry.get_retry_strategy(value)
+
+
+def _full_path(func: Any) -> str:
+    name = getattr(func, "__name__", None)
+    if name is None:
+        raise exceptions.FunctionPathError(
+            f"No task name can be derived from {func!r}, which has no __name__: pass name= to the decorator"
+        )
+    module = func.__module__
+    if module == "__main__":
+        # A script that was started by a relative path is importable under the path's dotted form.
+        file = getattr(sys.modules["__main__"], "__file__", None)
+        if file is not None and not pathlib.Path(file).is_absolute():
+            module = ".".join(pathlib.Path(file).with_suffix("").parts)
+    return f"{module}.{name}"
