@@ -58,6 +58,7 @@ select
   count(*) filter (where status = 'todo') as waiting,
   count(*) filter (where status = 'doing') as running,
   count(*) filter (where status not in ('todo', 'doing', 'succeeded')) as failed,
+  min(attempts_log ->> -1) filter (where status not in ('todo', 'doing', 'succeeded')) as failure,
   count(*) filter (where attempts > 1) as retried,
   count(*) filter (where rescues > 0) as rescued,
   extract(epoch from max(finalized_at) - min(attempted_at))::float8 as seconds,
@@ -339,10 +340,10 @@ def report(
         (wrong, f"{len(wrong)} files were analysed wrongly, such as {wrong[:3]}"),
         (jobs["jobs"] != len(sources), f"there are {jobs['jobs']} jobs for {len(sources)} files"),
         (jobs["waiting"] or jobs["running"], f"{jobs['waiting']} jobs wait and {jobs['running']} run still"),
-        (jobs["failed"], f"{jobs['failed']} jobs failed"),
+        (jobs["failed"], f"{jobs['failed']} jobs failed, the first with: {jobs['failure']}"),
         (jobs["retried"] != to_retry, f"{jobs['retried']} jobs were retried instead of {to_retry}"),
         (not held, f"worker {VICTIM} was not killed: it never held a job after half of the work"),
-        (held and not 0 < jobs["rescued"] <= held, f"{jobs['rescued']} jobs were rescued of {held}"),
+        (held and not jobs["rescued"], f"none of the {held} jobs was rescued"),
         (not ticks["ticks"], "the periodic task never ran"),
     ]
     found = [text for is_problem, text in problems if is_problem]

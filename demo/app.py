@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import ast
 import atexit
+import collections
 import functools
 import hashlib
 import logging
 import os
+import threading
 import warnings
 from pathlib import Path
 
@@ -21,9 +23,9 @@ from demo.settings import DATABASE_VARIABLE, FAIL_EVERY
 
 logger = logging.getLogger(__name__)
 
-CONCURRENCY = 4
+CONCURRENCY = 3
 # The default is half a minute; a demo should not make anybody wait that long for the rescue.
-STALLED_WORKER_TIMEOUT = 3.0
+STALLED_WORKER_TIMEOUT = 4.0
 HEARTBEAT_INTERVAL = 0.5
 
 TABLES = """
@@ -99,19 +101,24 @@ def show_total(*, timestamp: int) -> None:
     logger.info("Running total: %s files, %s lines", *(total or ()))
 
 
+# Python's parser counts its recursion for all threads together, and fails if two of them parse at once:
+# https://github.com/python/cpython/issues/106905
+parser = threading.Lock()
+
+
 def analyse(source: bytes) -> dict[str, int | str | None]:
     """Count a Python file's lines, functions and branches, and compute its hash."""
     lines = len(source.splitlines())
     functions = branches = None
     try:
-        nodes = list(ast.walk(ast.parse(source)))
+        with parser:
+            tree = ast.parse(source)
     except (SyntaxError, ValueError):
         pass
     else:
-        functions = sum(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) for node in nodes)
-        branches = sum(
-            isinstance(node, ast.If | ast.For | ast.While | ast.Try | ast.BoolOp | ast.IfExp) for node in nodes
-        )
+        kinds = collections.Counter(map(type, ast.walk(tree)))
+        functions = sum(kinds[kind] for kind in (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        branches = sum(kinds[kind] for kind in (ast.If, ast.For, ast.While, ast.Try, ast.BoolOp, ast.IfExp))
     return {"lines": lines, "functions": functions, "branches": branches, "sha256": hashlib.sha256(source).hexdigest()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sys
 from collections.abc import Callable
@@ -91,6 +92,7 @@ class Blueprint:
             queueing_lock: at most one job with this text waits at a time.
             task_middleware: functions around the task, outermost first, of its own kind, sync or async.
             check_arguments: whether deferring checks the arguments against the function's signature.
+            **options: all of these; the overloads above have their types.
 
         Raises:
             TaskAlreadyRegistered: a name or alias is taken.
@@ -98,7 +100,8 @@ class Blueprint:
         """
 
         def register(func: Callable[..., Any]) -> Task[..., Any]:
-            task: Task[..., Any] = Task(func, blueprint=self, **{"queue": jobs.DEFAULT_QUEUE, **options})
+            settings: dict[str, Any] = {"queue": jobs.DEFAULT_QUEUE, **options}
+            task: Task[..., Any] = Task(func, blueprint=self, **settings)
             self.register(task)
             return task
 
@@ -174,7 +177,7 @@ class Blueprint:
 
 
 def _caller_module() -> str | None:
-    frame = sys._getframe(1)
+    frame = inspect.currentframe()
     while frame is not None:
         name = cast("str", frame.f_globals.get("__name__", ""))
         if name != "procrastinate" and not name.startswith("procrastinate."):

@@ -37,14 +37,16 @@ QUEUEING_LOCK_CONSTRAINT = "procrastinate_jobs_queueing_lock_idx_v1"
 class NotificationCallback(Protocol):
     """Called for each notification, decoded."""
 
-    def __call__(self, *, channel: str, notification: jobs.Notification) -> Awaitable[None]: ...
+    def __call__(self, *, channel: str, notification: jobs.Notification) -> Awaitable[None]:
+        """Take a notification."""
+        ...
 
 
 class JobManager:
     """Defers, lists, cancels and retries jobs.
 
-    Every verb raises AppNotOpen before the app is opened and ConnectorException if the database refuses. `connection` is
-    the caller's own: the verb joins its transaction and never commits.
+    Every verb raises AppNotOpen before the app is opened and ConnectorException if the database refuses. `connection`
+    is the caller's own: the verb joins its transaction and never commits.
     """
 
     def __init__(self, connector: connector.BaseConnector) -> None:
@@ -92,7 +94,8 @@ class JobManager:
     async def defer_periodic_job(self, job: jobs.Job, periodic_id: str, defer_timestamp: int) -> int | None:
         """Insert the job of a tick and return its id, or None if this or a later tick was deferred before.
 
-        Raises InvalidTimestamp if the job's own `timestamp` is another one, AlreadyEnqueued if its queueing lock is taken.
+        Raises InvalidTimestamp if the job's own `timestamp` is another one, AlreadyEnqueued if its queueing lock is
+        taken.
         """
         timestamp = job.task_kwargs.get("timestamp")
         if timestamp != defer_timestamp:
@@ -238,7 +241,7 @@ class JobManager:
 
     def list_jobs(
         self,
-        id: int | None = None,
+        id: int | None = None,  # noqa: A002  users know the name
         queue: str | None = None,
         task: str | None = None,
         status: str | jobs.Status | None = None,
@@ -261,7 +264,7 @@ class JobManager:
 
     async def list_jobs_async(
         self,
-        id: int | None = None,
+        id: int | None = None,  # noqa: A002  users know the name
         queue: str | None = None,
         task: str | None = None,
         status: str | jobs.Status | None = None,

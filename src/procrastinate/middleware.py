@@ -23,7 +23,7 @@ def is_async_callable(function: Any) -> bool:
     """Tell whether calling this gives a coroutine; looks through `functools.partial` and into `__call__`."""
     while isinstance(function, functools.partial):
         function = function.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 is_async_middleware = is_async_callable

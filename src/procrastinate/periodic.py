@@ -85,8 +85,8 @@ class PeriodicRegistry:
         """
         if not croniter.croniter.is_valid(cron):
             raise ValueError(
-                f"{cron!r}, the schedule of task {task.name}, is no cron expression: five fields (minute hour day month "
-                "weekday), and a sixth for seconds if wanted"
+                f"{cron!r}, the schedule of task {task.name}, is no cron expression: five fields (minute hour day "
+                "month weekday), and a sixth for seconds if wanted"
             )
         refuse_unknown_options(configure_kwargs)
         periodic_task = PeriodicTask(task, cron, check_name(periodic_id, "periodic"), configure_kwargs)
@@ -98,8 +98,8 @@ class PeriodicRegistry:
         name, periodic_id = periodic_task.key
         if periodic_task.key in self.periodic_tasks:
             raise exceptions.TaskAlreadyRegistered(
-                f"A periodic task was already registered with the periodic_id {periodic_id!r} for the task {name}: give "
-                "each of its schedules a periodic_id of its own"
+                f"A periodic task was already registered with the periodic_id {periodic_id!r} for the task {name}: "
+                "give each of its schedules a periodic_id of its own"
             )
         self.periodic_tasks[periodic_task.key] = periodic_task
         logger.info(
@@ -115,7 +115,7 @@ class PeriodicSchedule:
     """Which ticks are due, as one worker sees it. Reads no clock: the caller says what time it is."""
 
     def __init__(self, registry: PeriodicRegistry, max_delay: float = MAX_DELAY) -> None:
-        """Follow the tasks of `registry`; ticks missed by more than `max_delay` seconds are left out at the start."""
+        """Follow the tasks of `registry`; at the start, ticks more than `max_delay` seconds old are left out."""
         self.registry = registry
         self.max_delay = max_delay
         self.last_defers: dict[tuple[str, str], int] = {}

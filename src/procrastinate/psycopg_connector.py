@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from typing import Any, TypeVar, cast
 
@@ -85,10 +86,13 @@ class PsycopgConnector(connector.BaseAsyncConnector):
 
     @override
     def side_connector(self) -> connector.BaseConnector | None:
+        pool = self.pool
+        if callable(pool.conninfo) or callable(pool.kwargs):
+            return None  # they may be coroutine functions, which a thread cannot await
         overrides: dict[str, Any] = {"min_size": 1, "max_size": 1, "timeout": 5.0}
         if not self._is_own_pool:
             # The caller's pool knows where its database is; our own arguments may say nothing of it.
-            overrides |= {"conninfo": self.pool.conninfo, "kwargs": self.pool.kwargs}
+            overrides |= {"conninfo": pool.conninfo, "kwargs": pool.kwargs}
         return self._make_sync_connector(**overrides)
 
     @override
@@ -201,12 +205,9 @@ class PsycopgConnector(connector.BaseAsyncConnector):
         channels: Iterable[str],
         on_listening: Callable[[], None] | None = None,
     ) -> None:
-        pool = self.pool
         with errors_translated():
             # Outside the pool: LISTEN belongs to one session for as long as the worker lives.
-            connection = await psycopg.AsyncConnection.connect(
-                pool.conninfo, **{**(pool.kwargs or {}), "autocommit": True}
-            )
+            connection = await self._connect_apart()
             async with connection:
                 for channel in channels:
                     await connection.execute(psycopg.sql.SQL("listen {}").format(psycopg.sql.Identifier(channel)))
@@ -218,6 +219,11 @@ class PsycopgConnector(connector.BaseAsyncConnector):
                     # Silence may mean that nothing happens, or that nobody is there any more.
                     async with asyncio.timeout(connector.LISTEN_TIMEOUT):
                         await connection.execute("select 1")
+
+    async def _connect_apart(self) -> psycopg.AsyncConnection[Any]:
+        conninfo = await _resolved(self.pool.conninfo)
+        arguments: dict[str, Any] = {**(await _resolved(self.pool.kwargs) or {}), "autocommit": True}
+        return await psycopg.AsyncConnection.connect(conninfo, **arguments)
 
     # Sync calls while the app is open asynchronously: carried over to the loop's thread.
 
@@ -250,3 +256,9 @@ class PsycopgConnector(connector.BaseAsyncConnector):
     @override
     def execute_query_all(self, query: str, **arguments: Any) -> list[dict[str, Any]]:
         return self._bridge(lambda: self.execute_query_all_async(query, **arguments), "execute_query_all")
+
+
+async def _resolved(setting: Any) -> Any:
+    """Return a pool's setting, which may be given as a function, sync or async, so that it can change."""
+    value = setting() if callable(setting) else setting
+    return await value if inspect.isawaitable(value) else value

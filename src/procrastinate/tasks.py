@@ -41,8 +41,12 @@ class TaskHome(Protocol):
     """What a task needs of the blueprint or app that it belongs to."""
 
     @property
-    def job_manager(self) -> jobs.JobDefererManager: ...
-    def will_configure_task(self) -> None: ...
+    def job_manager(self) -> jobs.JobDefererManager:
+        """What inserts the jobs."""
+        ...
+
+    def will_configure_task(self) -> None:
+        """Refuse, if the task cannot be deferred from here."""
 
 
 def check_name(name: str, what: str) -> str:
@@ -248,7 +252,7 @@ class Task(Generic[P, R]):
     def _refuse_positional(self, args: tuple[Any, ...]) -> None:
         if args:
             raise TypeError(
-                f"Arguments of a job are stored by name: write {self.name}.defer(name=value), not {args[0]!r} by position"
+                f"Arguments of a job are stored by name: write {self.name}.defer(name=value), not {args[0]!r} alone"
             )
 
 

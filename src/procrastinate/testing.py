@@ -44,7 +44,6 @@ class InMemoryConnector(connector.BaseAsyncConnector):
     Attributes:
         queries: the operations that were asked for, with their names, in their order.
         states: what was opened and closed: `open`, `closed`, `open_async`, `closed_async`.
-        table_exists: what `check_connection` answers.
     """
 
     def __init__(
@@ -72,7 +71,6 @@ class InMemoryConnector(connector.BaseAsyncConnector):
         self._store.reset()
         self.queries: list[tuple[str, Operation[Any]]] = []
         self.states: list[str] = []
-        self.table_exists = True
 
     @property
     def jobs(self) -> dict[int, dict[str, Any]]:
@@ -83,6 +81,15 @@ class InMemoryConnector(connector.BaseAsyncConnector):
     def events(self) -> dict[int, list[dict[str, Any]]]:
         """What happened to each job, by id: dictionaries with `type` and `at`."""
         return {job_id: memory.events_of(row) for job_id, row in list(self._store.jobs.items())}
+
+    @property
+    def table_exists(self) -> bool:
+        """What `check_connection` answers; to be set."""
+        return self._store.table_exists
+
+    @table_exists.setter
+    def table_exists(self, value: bool) -> None:
+        self._store.table_exists = value
 
     @property
     def workers(self) -> dict[int, datetime.datetime]:

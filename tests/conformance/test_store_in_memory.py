@@ -12,7 +12,8 @@ import pytest
 import procrastinate
 from procrastinate import exceptions
 from procrastinate.jobs import Job
-from procrastinate.store import jobs, memory, workers
+from procrastinate.store import jobs, memory, tables, workers
+from procrastinate.store.channels import ANY_QUEUE, channels_for
 from procrastinate.store.operation import Operation
 from procrastinate.store.postgres import JsonText
 from procrastinate.testing import InMemoryConnector
@@ -35,6 +36,13 @@ def test_every_operation_is_handled():
     dispatcher = memory.MemoryStore.__dict__["_rows"].dispatcher
     unknown = [kind.__name__ for kind in all_operations() if dispatcher.dispatch(kind) is dispatcher.dispatch(object)]
     assert unknown == []
+
+
+async def test_check_connection(store):
+    assert await store.ask(tables.CheckConnection())
+    if isinstance(store.connector, InMemoryConnector):
+        store.connector.table_exists = False
+        assert not await store.ask(tables.CheckConnection())
 
 
 def test_what_users_look_at():
@@ -63,12 +71,6 @@ def test_json_of_the_users_choice():
     assert connector.run(jobs.ListJobs())[0].task_kwargs == {"b": 2}
 
 
-def test_channels_have_a_length_that_postgresql_allows(connection):
-    for queue in ("q", "é" * 20, "é" * 21, "a" * 128):
-        row = connection.execute("select procrastinate_queue_channel_v1(%s)", [queue]).fetchone()
-        assert row == (memory.queue_channel(queue),)
-
-
 async def test_notifications(listening_store):
     heard = asyncio.Queue()
     listening = asyncio.Event()
@@ -76,7 +78,7 @@ async def test_notifications(listening_store):
     async def on_notification(*, channel, payload):
         await heard.put((channel, json.loads(payload)))
 
-    channels = ["procrastinate_any_queue_v1", memory.queue_channel("q")]
+    channels = [ANY_QUEUE, *channels_for(["q"])]
     connector = listening_store.connector
     listener = asyncio.create_task(connector.listen_notify(on_notification, channels, listening.set))
     await listening.wait()

@@ -1,4 +1,4 @@
-"""What the tests of the SQL share: jobs, operations on a connection of one's own, and waiting for a lock to be waited for."""
+"""What the tests of the SQL share: jobs, operations on a connection of one's own, and statements stopped halfway."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import psycopg
 from procrastinate import jobs
 from procrastinate.store import postgres
 from procrastinate.store.jobs import DeferJobs, FetchJobs, FetchResult, FinishJobs, Verdict
+from procrastinate.store.operation import Operation
 from procrastinate.store.workers import RegisterWorker
 from procrastinate.sync_psycopg_connector import SyncPsycopgConnector
 
@@ -79,6 +80,15 @@ def wait_until_blocked(observer: psycopg.Connection, blocked: psycopg.Connection
         assert time.monotonic() < deadline, "the statement neither waits nor ends"
 
 
+def run_patiently(operation: Operation, connection: psycopg.Connection):
+    """Run an operation that waits for somebody's lock longer than it would by itself."""
+    text = postgres.statement(operation)
+    assert text.count("'lock_timeout', '200ms'") == 1
+    text = text.replace("'lock_timeout', '200ms'", f"'lock_timeout', '{PATIENCE:g}s'")
+    json = postgres.JsonText()
+    return operation.decode(connection.execute(text, operation.parameters(json)).fetchall(), json)
+
+
 class PausedFetch:
     """A claim that stops between its snapshot and its first row lock, for as long as the test wants.
 
@@ -111,5 +121,5 @@ class PausedFetch:
         return self._future.result(PATIENCE)
 
 
-def threads() -> futures.ThreadPoolExecutor:
-    return futures.ThreadPoolExecutor(2)
+def threads(count: int = 2) -> futures.ThreadPoolExecutor:
+    return futures.ThreadPoolExecutor(count)

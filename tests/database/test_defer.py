@@ -85,7 +85,7 @@ class TestTakenQueueingLock:
         support.defer(connection, Q)
 
     def test_on_the_own_connection(self, connector, connection, batch):
-        with pytest.raises(exceptions.AlreadyEnqueued, match="queueing lock Q$"):
+        with pytest.raises(exceptions.AlreadyEnqueued, match=r"queueing lock Q$"):
             defer(connector, *batch)
         assert count(connection) == 1
 
@@ -125,7 +125,7 @@ class TestTakenQueueingLock:
 
 
 def test_a_queueing_lock_twice_in_one_batch(connector, connection):
-    with pytest.raises(exceptions.AlreadyEnqueued, match="queueing lock Q$"):
+    with pytest.raises(exceptions.AlreadyEnqueued, match=r"queueing lock Q$"):
         defer(connector, FREE, Q, support.job(queueing_lock="R"), Q)
     assert count(connection) == 0
 

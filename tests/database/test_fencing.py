@@ -6,7 +6,16 @@ import pytest
 
 from database import support
 from procrastinate import jobs, types
-from procrastinate.store.jobs import DeleteJobs, FinishJob, FinishJobs, ReleaseJobs, RetryJob, RetryJobs, Verdict
+from procrastinate.store.jobs import (
+    CancelJob,
+    DeleteJobs,
+    FinishJob,
+    FinishJobs,
+    ReleaseJobs,
+    RetryJob,
+    RetryJobs,
+    Verdict,
+)
 from procrastinate.store.workers import PruneStalledWorkers, RescueJobs, UpdateHeartbeat
 
 RESCUE = RescueJobs(seconds_since_heartbeat=30, max_rescues=3, limit=10)
@@ -132,11 +141,25 @@ def test_refused_if_decided_while_the_outcome_waits_for_the_row(database, connec
     with support.connected(database) as rescuer, support.connected(database, autocommit=True) as late:
         assert len(support.run(RESCUE, rescuer)) == 1
         with support.threads() as threads:
-            waiting = threads.submit(support.run, outcome(claim, worker), late)
+            waiting = threads.submit(support.run_patiently, outcome(claim, worker), late)
             support.wait_until_blocked(connection, late, waiting)
             rescuer.commit()
             assert waiting.result(support.PATIENCE) == []
     assert support.state(connection, claim.job.id) == ("todo", None)
+
+
+@pytest.mark.parametrize(("outcome", "expected"), [(retry, "failed"), (release, "aborted")])
+def test_an_abort_asked_for_while_the_outcome_waits_for_the_row_counts(database, connection, worker, outcome, expected):
+    support.defer(connection)
+    claim = support.claim(connection, worker)
+    with support.connected(database) as user, support.connected(database, autocommit=True) as own:
+        assert support.run(CancelJob(job_id=claim.job.id, abort=True, delete=False), user).changed
+        with support.threads() as threads:
+            waiting = threads.submit(support.run_patiently, outcome(claim, worker), own)
+            support.wait_until_blocked(connection, own, waiting)
+            user.commit()
+            assert len(waiting.result(support.PATIENCE)) == 1
+    assert support.state(connection, claim.job.id) == (expected, None)
 
 
 def test_accepted_outcomes_of_a_batch_with_refused_ones(connection, worker, stale_claim):

@@ -1,9 +1,9 @@
 """The release protocol of locks, interleaved by hand: docs/concepts.md has the proof that these tests check.
 
-The actors are the *finisher*, who ends the holder of the lock and then opens it; the *parker*, whose claim puts job J to
-sleep behind the holder and who then takes a second look; and the *bystander*, a claimer whose snapshot is older than all
-of that. Each step runs on its actor's own connection, and every order of the steps that keeps each actor's own order is
-tried.
+The actors are the *finisher*, who ends the holder of the lock and then opens it; the *parker*, whose claim puts job J
+to sleep behind the holder and who then takes a second look; and the *bystander*, a claimer whose snapshot is older than
+all of that. Each step runs on its actor's own connection, and every order of the steps is tried that keeps each actor's
+own order.
 """
 
 from __future__ import annotations
@@ -151,6 +151,7 @@ def test_no_wakeup_is_lost_between_finisher_and_parker(make_stage):
     assert asleep(make_stage(), TWO_ACTORS) == []
 
 
+@pytest.mark.timeout(180)
 def test_no_wakeup_is_lost_with_a_claimer_whose_snapshot_is_older(make_stage):
     stage = make_stage()
     # The last step, the commit of an opening, is part of the others here.
@@ -231,7 +232,7 @@ def test_trap_3_trying_again_opens_what_a_bystander_held(make_stage):
     assert make_stage().play(TRAP_3) == READY
 
 
-# The bystander's snapshot shows J ready. By the time it locks J's row, J is parked: it rejects the row, but keeps the lock.
+# The bystander's snapshot shows J ready. When it locks J's row, J is parked: it rejects the row, but keeps the lock.
 TRAP_3 = (
     *("parker", "parker", "parker", "parker"),
     *("finisher", "finisher"),

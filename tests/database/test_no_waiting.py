@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import psycopg
 import pytest
 
@@ -20,9 +18,10 @@ from procrastinate.store.jobs import (
 from procrastinate.store.locks import OpenLocks
 from procrastinate.store.schedule import DeferPeriodicJob, StageJobs
 from procrastinate.store.workers import RescueJobs
+from procrastinate.sync_psycopg_connector import errors_translated
 
 RESCUE = RescueJobs(seconds_since_heartbeat=30, max_rescues=3, limit=10)
-# The statements' own is 2 s. A test that waits for ever fails by this one, with another error.
+# The statements' own patience is shorter. A test that waits for ever fails by this one, with another error.
 LONGEST_WAIT = "5s"
 
 
@@ -39,12 +38,6 @@ def impatient(database):
 
 
 @pytest.fixture
-def patient(database):
-    with support.connected(database, autocommit=True, statement_timeout=LONGEST_WAIT) as patient:
-        yield patient
-
-
-@pytest.fixture
 def holder(database):
     """A user's transaction."""
     with support.connected(database) as holder:
@@ -54,6 +47,10 @@ def holder(database):
 def hold(holder, *job_ids: int) -> None:
     query = "select id from procrastinate_jobs where id = any (%s) for update"
     assert len(holder.execute(query, [list(job_ids)]).fetchall()) == len(job_ids)
+
+
+def make_due(connection) -> None:
+    connection.execute("update procrastinate_jobs set scheduled_at = now(), waits_for = 'time'")
 
 
 def declare_dead(connection, worker: int) -> None:
@@ -79,9 +76,8 @@ class TestHeldRows:
         assert [claim.job.id for claim in support.fetch(impatient, worker, queues=["default"]).claims] == [free]
 
     def test_stage_goes_past_them(self, connection, impatient, holder):
-        soon = types.time_from_now({"milliseconds": 1})
-        held, free = support.defer(connection, support.job(scheduled_at=soon), support.job(scheduled_at=soon))
-        connection.execute("select pg_sleep(0.01)")
+        held, free = support.defer(connection, support.job(), support.job())
+        make_due(connection)
         hold(holder, held)
         assert support.run(StageJobs(limit=10), impatient).count == 1
         assert support.state(connection, free) == ("todo", None)
@@ -117,20 +113,35 @@ class TestHeldRows:
         holder.rollback()
         assert support.run(old, impatient).count == 1
 
-    @pytest.mark.parametrize("outcome", ["finish", "delete", "retry", "release"])
-    def test_outcomes_give_up_in_time_and_work_afterwards(self, connection, patient, holder, worker, outcome):
-        support.defer(connection)
-        claim = support.claim(connection, worker)
-        operation = ending(outcome, claim, worker)
-        hold(holder, claim.job.id)
-        before = time.monotonic()
-        with pytest.raises(exceptions.LockNotAvailable):
-            support.run(operation, patient)
-        assert 1.5 < time.monotonic() - before < 4
-        # The setting was the statement's own.
-        assert support.value(patient, "show lock_timeout") == "0"
+    def test_outcomes_give_up_in_time_and_work_afterwards(self, database, connection, holder, worker):
+        outcomes = ["finish", "delete", "retry", "release"]
+        support.defer(connection, *[support.job() for _ in outcomes])
+        claims = support.fetch(connection, worker).claims
+        hold(holder, *[claim.job.id for claim in claims])
+        operations = [ending(outcome, claim, worker) for outcome, claim in zip(outcomes, claims, strict=True)]
+        assert give_up(database, operations) == having_given_up(operations)
         holder.rollback()
-        assert len(support.run(operation, patient)) == 1
+        for operation in operations:
+            assert len(support.run(operation, connection)) == 1
+
+
+def give_up(database: str, operations: list) -> list[tuple]:
+    """Run each operation on its own connection, at the same time; answer its error, and what it left set there."""
+
+    def attempt(operation) -> tuple:
+        with support.connected(database, autocommit=True, statement_timeout=LONGEST_WAIT) as own:
+            try:
+                support.run(operation, own)
+            except exceptions.ConnectorException as error:
+                return operation.name, type(error), support.value(own, "show lock_timeout")
+        return operation.name, None, None
+
+    with support.threads(len(operations)) as threads:
+        return list(threads.map(attempt, operations))
+
+
+def having_given_up(operations: list) -> list[tuple]:
+    return [(operation.name, exceptions.LockNotAvailable, "0") for operation in operations]
 
 
 def ending(outcome: str, claim: jobs.Claim, worker: int):
@@ -144,40 +155,41 @@ def ending(outcome: str, claim: jobs.Claim, worker: int):
     }[outcome]
 
 
+QUEUEING = {"queueing_lock": "Q", "lock": "L"}
+
+
 class TestUncommittedInsert:
     """A user's transaction inserted a job with a queueing lock, and is not committed."""
 
-    QUEUEING = {"queueing_lock": "Q", "lock": "L"}
-
     def test_claim(self, connection, impatient, holder, worker):
-        (job_id,) = support.defer(connection, support.job(**self.QUEUEING))
+        (job_id,) = support.defer(connection, support.job(**QUEUEING))
         connection.execute("update procrastinate_jobs set queueing_lock = null")
-        support.defer(holder, support.job(**self.QUEUEING))
+        support.defer(holder, support.job(**QUEUEING))
         assert support.claim(impatient, worker).job.id == job_id
 
     def test_claim_and_end_of_the_sibling(self, connection, impatient, holder, worker):
-        (job_id,) = support.defer(connection, support.job(**self.QUEUEING))
+        (job_id,) = support.defer(connection, support.job(**QUEUEING))
         claim = support.claim(connection, worker)
-        support.defer(holder, support.job(**self.QUEUEING))
+        support.defer(holder, support.job(**QUEUEING))
         assert support.succeed(impatient, worker, claim) == [job_id]
         assert support.run(OpenLocks(locks=["L"]), impatient).still_parked == []
 
     def test_stage(self, connection, impatient, holder):
-        support.defer(connection, support.job(scheduled_at=types.time_from_now({"milliseconds": 1})))
-        connection.execute("select pg_sleep(0.01)")
-        support.defer(holder, support.job(**self.QUEUEING))
+        support.defer(connection)
+        make_due(connection)
+        support.defer(holder, support.job(**QUEUEING))
         assert support.run(StageJobs(limit=10), impatient).count == 1
 
     def test_rescue_of_other_jobs(self, connection, impatient, holder, worker):
         held, *others = support.defer(
-            connection, support.job(**self.QUEUEING), support.job(queueing_lock="R"), support.job()
+            connection, support.job(**QUEUEING), support.job(queueing_lock="R"), support.job()
         )
         support.fetch(connection, worker)
         declare_dead(connection, worker)
-        support.defer(holder, support.job(**self.QUEUEING))
+        support.defer(holder, support.job(**QUEUEING))
         assert [job.job_id for job in support.run(RESCUE, impatient)] == others[1:]
         # The other two come one at a time, in any order. The statement's own patience would be two seconds.
-        text = support.postgres.statement(RESCUE).replace("'2s'", "'1ms'")
+        text = support.postgres.statement(RESCUE).replace("'200ms'", "'1ms'")
         rescued = []
         for _ in range(100):
             try:
@@ -189,30 +201,26 @@ class TestUncommittedInsert:
         assert [row[0] for row in rescued] == others[:1]
         assert support.state(connection, held) == ("doing", None)
 
-    @pytest.mark.parametrize("outcome", ["retry", "release", "rescue"])
-    def test_going_back_to_wait_gives_up_in_time(self, connection, patient, holder, worker, outcome):
-        support.defer(connection, support.job(**self.QUEUEING))
-        claim = support.claim(connection, worker)
-        if outcome == "rescue":
-            declare_dead(connection, worker)
-        operation = RESCUE if outcome == "rescue" else ending(outcome, claim, worker)
-        support.defer(holder, support.job(**self.QUEUEING))
-        before = time.monotonic()
-        with pytest.raises(exceptions.LockNotAvailable):
-            support.run(operation, patient)
-        assert time.monotonic() - before < 4
-        holder.commit()
-        assert len(support.run(operation, patient)) == 1
-        ends = {"retry": "failed", "release": "cancelled", "rescue": "failed"}
-        assert support.state(connection, claim.job.id) == (ends[outcome], None)
+    def test_going_back_to_wait_gives_up_in_time(self, database, connection, holder, worker):
+        dead = support.register(connection)
+        claims = {}
+        for outcome in ("retry", "release", "rescue"):
+            support.defer(connection, support.job(queueing_lock=outcome))
+            claims[outcome] = support.claim(connection, dead if outcome == "rescue" else worker)
+        declare_dead(connection, dead)
+        tick = DeferPeriodicJob(job=support.job(queueing_lock="tick"), periodic_id="", defer_timestamp=60)
+        support.defer(holder, *[support.job(queueing_lock=lock) for lock in (*claims, "tick")])
+        retry, release = (ending(outcome, claims[outcome], worker) for outcome in ("retry", "release"))
+        operations = [retry, release, RESCUE, tick]
+        assert give_up(database, operations) == having_given_up(operations)
 
-    def test_periodic_tick_gives_up_in_time(self, patient, holder):
-        support.defer(holder, support.job(**self.QUEUEING))
-        tick = DeferPeriodicJob(job=support.job(**self.QUEUEING), periodic_id="", defer_timestamp=60)
-        with pytest.raises(exceptions.LockNotAvailable):
-            support.run(tick, patient)
-        holder.rollback()
-        assert support.run(tick, patient) is not None
+        holder.commit()
+        for operation in (retry, release, RESCUE):
+            assert len(support.run(operation, connection)) == 1
+        with pytest.raises(exceptions.AlreadyEnqueued):
+            support.run(tick, connection)
+        ends = [support.state(connection, claim.job.id)[0] for claim in claims.values()]
+        assert ends == ["failed", "cancelled", "failed"]
 
 
 def test_taken_queueing_locks_are_no_errors_to_the_server(connection, postgres_server):
@@ -230,7 +238,7 @@ def test_taken_queueing_locks_are_no_errors_to_the_server(connection, postgres_s
         support.run(DeferPeriodicJob(job=locked, periodic_id="", defer_timestamp=60), connection)
     assert support.value(connection, "select count(*) from procrastinate_jobs") == 1
     # What an error would look like there, so that the test can fail.
-    with pytest.raises(exceptions.UniqueViolation), support.errors_translated():
+    with pytest.raises(exceptions.UniqueViolation), errors_translated():
         connection.execute(
             "insert into procrastinate_jobs (queue_name, task_name, queueing_lock) values ('q', 't', 'Q')"
         )

@@ -362,8 +362,8 @@ class ListJobs(Operation[list[jobs.Job]]):
 class CountJobs(Operation[list[dict[str, Any]]]):
     """Answer the number of jobs by status, for each queue, task or lock.
 
-    They are dictionaries with `name`, `jobs_count` and one key for each status, ordered by name. Jobs without a lock are
-    not counted by lock.
+    They are dictionaries with `name`, `jobs_count` and one key for each status, ordered by name. Jobs without a lock
+    are not counted by lock.
     """
 
     by: Literal["queue", "task", "lock"]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import collections
 import datetime
 import functools
-import hashlib
 import json as standard_json
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +17,7 @@ from typing import Any, TypeVar
 
 from procrastinate import exceptions, types
 from procrastinate.jobs import Claim, Job, Status
-from procrastinate.store import jobs, locks, schedule, workers
+from procrastinate.store import channels, jobs, locks, schedule, tables, workers
 from procrastinate.store.operation import Json, Operation, Row
 
 T = TypeVar("T")
@@ -27,18 +26,9 @@ T = TypeVar("T")
 JobRow = dict[str, Any]
 Subscriber = Callable[[str, str], None]
 
-ANY_QUEUE_CHANNEL = "procrastinate_any_queue_v1"
 LOG_LENGTH = 50
 NAME_LENGTH = 128
-CHANNEL_NAME_BYTES = 40
 MAX_INTEGER = 2**31 - 1
-
-
-def queue_channel(queue: str) -> str:
-    """Return the channel on which workers of one queue listen."""
-    encoded = queue.encode()
-    is_short = len(encoded) <= CHANNEL_NAME_BYTES
-    return f"procrastinate_queue_v1#{queue if is_short else hashlib.md5(encoded, usedforsecurity=False).hexdigest()}"
 
 
 def events_of(row: JobRow) -> list[dict[str, Any]]:
@@ -91,6 +81,7 @@ class MemoryStore:
         workers: when each worker last gave a sign of life, by id.
         periodic_defers: the latest tick that was deferred, by task and periodic id.
         chores: when each chore was last taken, by name.
+        table_exists: what CheckConnection answers.
         subscribers: called with (channel, payload) for each notification, after the operation, in its thread.
     """
 
@@ -109,6 +100,7 @@ class MemoryStore:
             self.workers: dict[int, datetime.datetime] = {}
             self.periodic_defers: dict[tuple[str, str], int] = {}
             self.chores: dict[str, datetime.datetime] = {}
+            self.table_exists = True
             self._last_job_id = 0
             self._last_worker_id = 0
             self._at = self._now()
@@ -225,7 +217,7 @@ class MemoryStore:
 
     def _notify(self, queue: str, payload: dict[str, Any]) -> None:
         text = standard_json.dumps(payload)
-        self._notifications += [(ANY_QUEUE_CHANNEL, text), (queue_channel(queue), text)]
+        self._notifications += [(channel, text) for channel in (channels.ANY_QUEUE, *channels.channels_for([queue]))]
 
     def _notify_ready(self, rows: Iterable[JobRow]) -> None:
         """Tell once for each queue that jobs became ready, those of these rows that are."""
@@ -559,6 +551,10 @@ class MemoryStore:
         self._notify_ready(rescued)
         columns = ("id", "task_name", "queue_name", "status", "lock", "worker_id")
         return [tuple(row[column] for column in columns) for row in rescued]
+
+    @_rows.register
+    def _check_connection(self, operation: tables.CheckConnection) -> Sequence[Row]:
+        return [(self.table_exists,)]
 
     def _rescue(self, row: JobRow, max_rescues: int) -> None:
         status, reason = "todo", "the worker died"

@@ -210,7 +210,7 @@ class Executor:
     async def _call_in_thread(self, call: Callable[[], Any]) -> Any:
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._threads, context.run, _captured, call)
+        future = loop.run_in_executor(self._threads, lambda: context.run(_captured, call))
         result, error = await future
         if error is not None:
             raise error

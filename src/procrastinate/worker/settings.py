@@ -10,7 +10,7 @@ import attrs
 from typing_extensions import TypedDict
 
 from procrastinate import jobs
-from procrastinate.middleware import TaskMiddleware, WorkerMiddleware
+from procrastinate.middleware import TaskMiddleware, WorkerMiddleware, check_middleware
 
 WORKER_NAME = "worker"
 WORKER_CONCURRENCY = 1
@@ -49,6 +49,22 @@ def _queues(value: Iterable[str] | None) -> tuple[str, ...] | None:
 
 def _delete_jobs(value: str | jobs.DeleteJobCondition | None) -> jobs.DeleteJobCondition:
     return jobs.DeleteJobCondition(value or jobs.DeleteJobCondition.NEVER)
+
+
+def _context(value: dict[str, Any] | None) -> dict[str, Any]:
+    return value if value is not None else {}
+
+
+def _task_middleware(value: list[TaskMiddleware] | None) -> list[TaskMiddleware]:
+    for each in value or []:
+        check_middleware(each, owner="the worker", must_be_async=None)
+    return value or []
+
+
+def _worker_middleware(value: list[WorkerMiddleware] | None) -> list[WorkerMiddleware]:
+    for each in value or []:
+        check_middleware(each, owner="the worker_middleware of a worker", must_be_async=True)
+    return value or []
 
 
 def _at_least(minimum: float) -> Any:
@@ -98,20 +114,14 @@ class WorkerSettings:
     shutdown_graceful_timeout: float | None = attrs.field(default=None, validator=_at_least(0))
     listen_notify: bool = True
     delete_jobs: jobs.DeleteJobCondition = attrs.field(default=None, converter=_delete_jobs)
-    additional_context: dict[str, Any] = attrs.field(
-        factory=dict, converter=attrs.converters.default_if_none(factory=dict)
-    )
+    additional_context: dict[str, Any] = attrs.field(default=None, converter=_context)
     install_signal_handlers: bool = True
     update_heartbeat_interval: float = attrs.field(default=10.0, validator=_positive)
     stalled_worker_timeout: float = attrs.field(default=30.0, validator=_positive)
     max_rescues: int = attrs.field(default=3, validator=_at_least(0))
     database_timeout: float | None = attrs.field(default=300.0, validator=_positive)
-    task_middleware: list[TaskMiddleware] = attrs.field(
-        factory=list, converter=attrs.converters.default_if_none(factory=list)
-    )
-    worker_middleware: list[WorkerMiddleware] = attrs.field(
-        factory=list, converter=attrs.converters.default_if_none(factory=list)
-    )
+    task_middleware: list[TaskMiddleware] = attrs.field(default=None, converter=_task_middleware)
+    worker_middleware: list[WorkerMiddleware] = attrs.field(default=None, converter=_worker_middleware)
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> WorkerSettings:

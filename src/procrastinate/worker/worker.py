@@ -37,7 +37,7 @@ class WorkerApp(Protocol):
 
     tasks: dict[str, Task[..., Any]]
     periodic_registry: PeriodicRegistry
-    periodic_defaults: Mapping[str, Any]
+    periodic_defaults: dict[str, Any]
 
     @property
     def connector(self) -> connector.BaseConnector: ...  # noqa: D102

@@ -5,7 +5,7 @@
 -- Expects: procrastinate_periodic_defers_unique, procrastinate_jobs_queueing_lock_idx_v1 (arbiter).
 with settings as materialized (
   -- Somebody's open transaction may have inserted the same queueing lock: do not wait for it.
-  select set_config('lock_timeout', '2s', true)
+  select set_config('lock_timeout', '200ms', true)
 ),
 latest as materialized (
   select id, defer_timestamp

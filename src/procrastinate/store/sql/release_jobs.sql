@@ -8,21 +8,27 @@ with settings as materialized (
 claim as (
   select * from unnest(%(ids)s::bigint[], %(tokens)s::integer[]) as v (id, token)
 ),
-held as materialized (
-  select
-    c.*,
-    case
-      when j.abort_requested then 'aborted'
-      when j.queueing_lock is not null and (
-        exists (select from procrastinate_jobs o where o.queueing_lock = j.queueing_lock and o.status = 'todo')
-        or row_number() over (partition by j.queueing_lock, j.abort_requested order by j.id) > 1
-      ) then 'cancelled'
-      else 'todo'
-    end::procrastinate_job_status as status
+-- Decided on the rows as they are once they are locked: somebody may be asking for an abort just now.
+locked as materialized (
+  select c.*, j.abort_requested, j.queueing_lock
   from claim c
   cross join settings
   join procrastinate_jobs j on j.id = c.id
   where j.status = 'doing' and j.worker_id = %(worker_id)s and j.claims = c.token
+  for no key update of j
+),
+held as materialized (
+  select
+    c.*,
+    case
+      when c.abort_requested then 'aborted'
+      when c.queueing_lock is not null and (
+        exists (select from procrastinate_jobs o where o.queueing_lock = c.queueing_lock and o.status = 'todo')
+        or row_number() over (partition by c.queueing_lock, c.abort_requested order by c.id) > 1
+      ) then 'cancelled'
+      else 'todo'
+    end::procrastinate_job_status as status
+  from locked c
 ),
 released as (
   update procrastinate_jobs j

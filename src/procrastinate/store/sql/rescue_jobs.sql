@@ -3,7 +3,7 @@
 -- Expects: idx_procrastinate_jobs_worker_not_null, procrastinate_jobs_queueing_lock_idx_v1.
 with settings as materialized (
   -- Somebody's open transaction may have inserted a job with the same queueing lock: give up, and try it again later.
-  select set_config('lock_timeout', '2s', true)
+  select set_config('lock_timeout', '200ms', true)
 ),
 stalled as materialized (
   select j.id, j.claims, j.abort_requested

@@ -13,21 +13,27 @@ verdict as (
     %(queues)s::text[], %(locks)s::text[], %(reports)s::text[]
   ) as v (id, token, retry_at, priority, queue_name, lock, report)
 ),
-held as materialized (
-  select
-    v.*,
-    case
-      when j.abort_requested then 'an abort was requested'
-      when j.queueing_lock is null then null
-      when exists (
-        select from procrastinate_jobs o where o.queueing_lock = j.queueing_lock and o.status = 'todo'
-      ) or row_number() over (partition by j.queueing_lock, j.abort_requested order by j.id) > 1
-      then 'another job with this queueing lock is waiting'
-    end as refusal
+-- Decided on the rows as they are once they are locked: somebody may be asking for an abort just now.
+locked as materialized (
+  select v.*, j.abort_requested, j.queueing_lock
   from verdict v
   cross join settings
   join procrastinate_jobs j on j.id = v.id
   where j.status = 'doing' and j.worker_id = %(worker_id)s and j.claims = v.token
+  for no key update of j
+),
+held as materialized (
+  select
+    v.*,
+    case
+      when v.abort_requested then 'an abort was requested'
+      when v.queueing_lock is null then null
+      when exists (
+        select from procrastinate_jobs o where o.queueing_lock = v.queueing_lock and o.status = 'todo'
+      ) or row_number() over (partition by v.queueing_lock, v.abort_requested order by v.id) > 1
+      then 'another job with this queueing lock is waiting'
+    end as refusal
+  from locked v
 ),
 ended as (
   update procrastinate_jobs j
