@@ -5,6 +5,7 @@ Ends with 0 only if every file was analysed and no job was lost, whatever was do
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import hashlib
 import os
@@ -120,12 +121,17 @@ def standard_library() -> list[Source]:
 
 def main() -> int:
     """Run the demo; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m demo", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--patience", type=float, default=WORK_PATIENCE, help="seconds for the jobs, on a busy machine (%(default)g)"
+    )
+    patience = parser.parse_args().patience
     signal.signal(signal.SIGTERM, _interrupt)
     display = displays.create()
     try:
         # A failure ends the work, and is explained when all is cleaned up and the screen is quiet.
         with display:
-            run(display)
+            run(display, patience)
     except KeyboardInterrupt:
         print("Interrupted; everything was cleaned up.", file=sys.stderr)
         return 130
@@ -139,7 +145,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def run(display: displays.Display) -> None:
+def run(display: displays.Display, patience: float) -> None:
     """Do everything, in this order."""
     display.note("Starting a private PostgreSQL in a temporary folder")
     with contextlib.ExitStack() as stack:
@@ -153,7 +159,7 @@ def run(display: displays.Display) -> None:
         )
         workers = stack.enter_context(started_workers(server.conninfo))
         display.note("Started two worker processes: " + ", ".join(f"{w.name} ({w.process.pid})" for w in workers))
-        held = work_and_kill(connection, workers, len(sources), display)
+        held = work_and_kill(connection, workers, len(sources), display, patience)
         stop(workers)
         report(connection, sources, held, display)
 
@@ -203,10 +209,14 @@ def started_workers(conninfo: str) -> Iterator[list[Worker]]:
 
 
 def work_and_kill(
-    connection: psycopg.Connection[dict[str, Any]], workers: list[Worker], files: int, display: displays.Display
+    connection: psycopg.Connection[dict[str, Any]],
+    workers: list[Worker],
+    files: int,
+    display: displays.Display,
+    patience: float,
 ) -> int:
     """Watch until no job is left, and kill a worker halfway; return how many jobs it held."""
-    deadline = time.monotonic() + WORK_PATIENCE
+    deadline = time.monotonic() + patience
     held = 0
     while time.monotonic() < deadline:
         found = one(connection, PROGRESS)
@@ -231,7 +241,7 @@ def work_and_kill(
                 display.note(f"Killed worker {VICTIM} with SIGKILL while it held {held} jobs")
         time.sleep(POLL_INTERVAL)
     raise DemoFailed(
-        f"the jobs were not done within {WORK_PATIENCE:g} seconds: {found['open']} of {files} are waiting or running"
+        f"the jobs were not done within {patience:g} seconds: {found['open']} of {files} are waiting or running"
         + "".join(f"\n--- the end of {worker.name}'s log:\n{worker.tail()}" for worker in workers)
     )
 

@@ -101,8 +101,7 @@ def show_total(*, timestamp: int) -> None:
     logger.info("Running total: %s files, %s lines", *(total or ()))
 
 
-# Python's parser counts its recursion for all threads together, and fails if two of them parse at once:
-# https://github.com/python/cpython/issues/106905
+# Python 3.11 counts the parser's recursion for all threads together: two that parse at once make it fail now and then.
 parser = threading.Lock()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -10,7 +11,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import click.testing
 import psycopg
+
+from procrastinate.cli import cli
 
 HERE = Path(__file__).parent
 CONSOLE_SCRIPT = Path(sysconfig.get_path("scripts"), "procrastinate")
@@ -120,3 +124,32 @@ class Table:
 
     def wait_for_status(self, job_id: int | str, status: str) -> None:
         wait_until(lambda: self.status(job_id) == status, what=f"job {job_id} {status}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class InProcess:
+    """Runs commands without a process of their own, for the many ways to write the same: many times faster.
+
+    Logging is not set up as it is in a process of its own.
+    """
+
+    def __init__(self, dsn: str) -> None:
+        self.dsn = dsn
+
+    def run(self, *arguments: str, **variables: str) -> Result:
+        """Run the command line to its end."""
+        defaults = {"PROCRASTINATE_APP": "acceptance_app.app", "PROCRASTINATE_TEST_DSN": self.dsn}
+        # The application reads its variables when it is imported.
+        sys.modules.pop("acceptance_app", None)
+        result = click.testing.CliRunner().invoke(
+            cli, arguments, env={**defaults, **variables}, prog_name="procrastinate"
+        )
+        return Result(result.exit_code, result.stdout, result.stderr)

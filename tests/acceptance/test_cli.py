@@ -9,13 +9,11 @@ import re
 import signal
 import sys
 
-import click.testing
 import psycopg
 import pytest
-from acceptance_tools import wait_until
+from acceptance_tools import InProcess, wait_until
 
 import procrastinate
-from procrastinate.cli import cli as command_line
 
 
 @pytest.fixture
@@ -27,20 +25,16 @@ def offline(make_commands):
 
 
 @pytest.fixture
-def in_process(monkeypatch, tmp_path):
-    """The command line without a process of its own: for the many ways to write its options."""
+def in_process(monkeypatch, tmp_path, request):
+    """The command line without a process of its own, on `database` where the test asks for that."""
     for name in list(os.environ):
         if name.startswith("PROCRASTINATE_"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    interrupt_handler = signal.getsignal(signal.SIGINT)
-
-    def run(*arguments: str, **variables: str) -> click.testing.Result:
-        return click.testing.CliRunner().invoke(command_line, arguments, env=variables, prog_name="procrastinate")
-
-    yield run
-    signal.signal(signal.SIGINT, interrupt_handler)
+    handler = signal.getsignal(signal.SIGINT)
+    yield InProcess(request.getfixturevalue("database") if "connection" in request.fixturenames else "")
+    signal.signal(signal.SIGINT, handler)
     sys.modules.pop("recorder", None)
 
 
@@ -129,8 +123,8 @@ def test_version(offline):
     ],
 )
 def test_usage_errors(in_process, arguments):
-    result = in_process(*arguments)
-    assert result.exit_code == 2, result.stderr
+    result = in_process.run(*arguments)
+    assert result.returncode == 2, result.stderr
     assert result.stdout == ""
     assert "Usage: procrastinate" in result.stderr
     assert "Error: " in result.stderr
@@ -321,10 +315,10 @@ def test_defer_prints_only_the_id(cli, connection):
     assert only_row(connection) == ("add", {"a": 1, "b": 2}, "default", 0, None, None, "todo")
 
 
-def test_defer_all_options(cli, connection):
+def test_defer_all_options(in_process, connection):
     arguments = ("--queue", "q", "--lock=l", "--queueing-lock", "ql", "--priority", "-5")
     # Options may follow the arguments.
-    result = cli.run("defer", "plus", "a=1", *arguments, "b=2")
+    result = in_process.run("defer", "plus", "a=1", *arguments, "b=2")
     assert result.returncode == 0, result.stderr
     assert only_row(connection) == ("add", {"a": 1, "b": 2}, "q", -5, "l", "ql", "todo")
 
@@ -342,17 +336,17 @@ def test_defer_all_options(cli, connection):
         (["a=ü🎉"], {"a": "ü🎉"}),
     ],
 )
-def test_defer_arguments(cli, connection, words, arguments):
+def test_defer_arguments(in_process, connection, words, arguments):
     if "v=" in words:
         arguments = {**arguments, "v": "", "u": "a=b"}
-    result = cli.run("defer", "anything", *words)
+    result = in_process.run("defer", "anything", *words)
     assert result.returncode == 0, result.stderr
     assert only_row(connection, "args") == (arguments,)
 
 
 @pytest.mark.parametrize("word", ["[1]", '"x"', "{", "nonsense", "=1", '{"a": NaN}', "[" * 100_000])
-def test_defer_arguments_that_are_none(cli, jobs_table, word):
-    result = cli.run("defer", "anything", word)
+def test_defer_arguments_that_are_none(in_process, connection, jobs_table, word):
+    result = in_process.run("defer", "anything", word)
     assert result.returncode == 1
     assert "Incorrect JSON_ARGS value expecting a valid json object (or dict)" in result.stderr
     assert "Traceback" not in result.stderr
@@ -373,33 +367,38 @@ UTC = datetime.UTC
         ("Jan 5 2033 3pm +02:00", datetime.datetime(2033, 1, 5, 13, tzinfo=UTC)),
     ],
 )
-def test_defer_at(cli, connection, text, moment):
-    # Whatever the machine's time zone.
-    result = cli.run("defer", "anything", "--at", text, TZ="America/New_York")
+def test_defer_at(in_process, connection, text, moment):
+    result = in_process.run("defer", "anything", "--at", text)
     assert result.returncode == 0, result.stderr
     assert only_row(connection, "scheduled_at") == (moment,)
 
 
-def test_defer_at_in_an_unknown_time_zone(cli):
-    result = cli.run("defer", "anything", "--at", "Jan 5 2033 3pm XYZ")
+def test_defer_at_does_not_depend_on_the_machines_time_zone(cli, jobs_table):
+    for text in ("2030-01-02", "Jan 2 2030"):
+        assert cli.run("defer", "anything", "--at", text, TZ="America/New_York").returncode == 0
+    assert jobs_table.column("scheduled_at") == [datetime.datetime(2030, 1, 2, tzinfo=UTC)] * 2
+
+
+def test_defer_at_in_an_unknown_time_zone(in_process):
+    result = in_process.run("defer", "anything", "--at", "Jan 5 2033 3pm XYZ")
     assert result.returncode == 2
     assert "time zone" in result.stderr
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [("3600", 3600), ("-60", -60), ("1.5", 1.5)])
-def test_defer_in(cli, connection, seconds, expected):
-    result = cli.run("defer", "anything", "--in", seconds)
+def test_defer_in(in_process, connection, seconds, expected):
+    result = in_process.run("defer", "anything", "--in", seconds)
     assert result.returncode == 0, result.stderr
     [delay] = only_row(connection, "extract(epoch from scheduled_at - now())")
     assert expected - 30 < delay <= expected + 1
 
 
-def test_defer_unknown_task(cli, connection):
-    result = cli.run("defer", "nobody.knows")
+def test_defer_unknown_task(in_process, connection):
+    result = in_process.run("defer", "nobody.knows")
     assert result.returncode == 1
     assert "nobody.knows" in result.stderr
     assert result.stdout == ""
-    result = cli.run("defer", "--unknown", "nobody.knows", "x=1")
+    result = in_process.run("defer", "--unknown", "nobody.knows", "x=1")
     assert result.returncode == 0, result.stderr
     assert only_row(connection)[:3] == ("nobody.knows", {"x": 1}, "default")
 
@@ -420,8 +419,8 @@ def test_defer_already_enqueued(cli, jobs_table):
     assert len(jobs_table.column("id")) == 1
 
 
-def test_defer_variables(cli, connection):
-    result = cli.run(
+def test_defer_variables(in_process, connection):
+    result = in_process.run(
         "defer",
         "anything",
         PROCRASTINATE_DEFER_JSON_ARGS='{"a": 1}',
@@ -435,15 +434,15 @@ def test_defer_variables(cli, connection):
     )
     assert result.returncode == 0, result.stderr
     assert only_row(connection) == ("anything", {"a": 1}, "q", -7, "l", "ql", "todo")
-    assert cli.run("defer", "anything", PROCRASTINATE_DEFER_QUEUEING_LOCK="ql").returncode == 1
-    result = cli.run(
+    assert in_process.run("defer", "anything", PROCRASTINATE_DEFER_QUEUEING_LOCK="ql").returncode == 1
+    result = in_process.run(
         "defer", "anything", PROCRASTINATE_DEFER_QUEUEING_LOCK="ql", PROCRASTINATE_DEFER_IGNORE_ALREADY_ENQUEUED="Yes"
     )
     assert result.returncode == 0, result.stderr
-    assert cli.run("defer", "who", PROCRASTINATE_DEFER_UNKNOWN="t").returncode == 0
-    assert cli.run("defer", "who", "--no-unknown", PROCRASTINATE_DEFER_UNKNOWN="t").returncode == 1
+    assert in_process.run("defer", "who", PROCRASTINATE_DEFER_UNKNOWN="t").returncode == 0
+    assert in_process.run("defer", "who", "--no-unknown", PROCRASTINATE_DEFER_UNKNOWN="t").returncode == 1
     both = {"PROCRASTINATE_DEFER_AT": "2030-01-01", "PROCRASTINATE_DEFER_IN": "5"}
-    assert cli.run("defer", "anything", **both).returncode == 2
+    assert in_process.run("defer", "anything", **both).returncode == 2
 
 
 def test_defer_falsy_priority_from_the_environment(cli, connection):
@@ -468,8 +467,8 @@ def test_defer_falsy_priority_from_the_environment(cli, connection):
         ("PROCRASTINATE_LOG_FORMAT_STYLE", "?"),
     ],
 )
-def test_bad_variable(cli, name, value):
-    result = cli.run("defer", "anything", **{name: value})
+def test_bad_variable(in_process, name, value):
+    result = in_process.run("defer", "anything", **{name: value})
     assert result.returncode == 2
     assert name in result.stderr
     assert "Traceback" not in result.stderr
@@ -494,8 +493,8 @@ def recorder(in_process, tmp_path):
     (tmp_path / "recorder.py").write_text(RECORDER)
 
     def options_of(*arguments: str, **variables: str):
-        result = in_process("worker", *arguments, PROCRASTINATE_APP="recorder.app", **variables)
-        assert result.exit_code == 0, result.stderr
+        result = in_process.run("worker", *arguments, PROCRASTINATE_APP="recorder.app", **variables)
+        assert result.returncode == 0, result.stderr
         return json.loads(result.stdout), result.stderr
 
     return options_of

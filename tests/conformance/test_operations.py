@@ -245,7 +245,7 @@ class TestFromOutside:
     async def test_cancel_a_waiting_job(self, store):
         await defer(store, a_job(lock="x"))
         assert await cancel(store, 1, abort=True) == jobs.Changed(status="todo", changed=True, freed_locks=["x"])
-        assert store.events(1) == ["deferred", "cancelled"]
+        assert store.events(1) == ["deferred", "abort_requested", "cancelled"]
         assert store.job(1)["abort_requested"] is False
 
     async def test_delete_a_waiting_job(self, store):

@@ -5,10 +5,10 @@ import signal
 
 import psycopg
 import pytest
-from worker import sample_app
-from worker.harness import eventually, row, statuses, worker_process
 
 import procrastinate
+from worker import sample_app
+from worker.harness import eventually, row, statuses, worker_process
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -48,7 +48,7 @@ def test_jobs_of_a_killed_worker_are_rescued(database: str, connection: psycopg.
     types = connection.execute(
         "select type::text from procrastinate_events where job_id = %s order by id", [ids[0]]
     ).fetchall()
-    assert [type for (type,) in types] == ["deferred", "started", "deferred_for_retry", "started", "succeeded"]
+    assert [kind for (kind,) in types] == ["deferred", "started", "deferred_for_retry", "started", "succeeded"]
     # The dead worker's row is gone, and so is that of the one that was killed at the end of the test, or it is fresh.
     assert row(connection, "select count(*) from procrastinate_workers")[0] <= 1
 
@@ -117,8 +117,10 @@ def test_a_worker_survives_the_loss_of_every_connection(database: str, connectio
                 "where datname = current_database() and pid <> pg_backend_pid() and application_name = ''"
             )
             with psycopg.connect(database, autocommit=True) as other:
-                other.execute("select procrastinate_defer_jobs_v1(array[row('default', 'worker.sample_app.quick', 0, "
-                              "null, null, '{}', null)::procrastinate_job_to_defer_v1])")
+                other.execute(
+                    "select procrastinate_defer_jobs_v1(array[row('default', 'worker.sample_app.quick', 0, "
+                    "null, null, '{}', null)::procrastinate_job_to_defer_v1])"
+                )
             # Well before the polling interval: the listener is back, or looked when it came back.
             eventually(lambda round_=round_: statuses(connection) == {"succeeded": round_}, seconds=15)
         worker.send_signal(signal.SIGTERM)
@@ -130,8 +132,15 @@ def test_a_graceful_stop_gives_claimed_jobs_back(database: str, connection: psyc
     sample_app.quick.batch_defer(*[{}] * 300)
     sample_app.block.batch_defer(*[{"seconds": 1.5}] * 20)
     with start(database) as worker:
-        eventually(lambda: row(connection, "select count(*) from procrastinate_jobs where status = 'doing' and "
-                                           "task_name like '%%block'")[0] >= 1)
+        eventually(
+            lambda: (
+                row(
+                    connection,
+                    "select count(*) from procrastinate_jobs where status = 'doing' and task_name like '%%block'",
+                )[0]
+                >= 1
+            )
+        )
         worker.send_signal(signal.SIGTERM)
         worker.communicate(timeout=20)
         assert worker.returncode == 0
@@ -178,5 +187,3 @@ def test_the_second_signal_ends_the_process_at_once(database: str, connection: p
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(10) == -signal.SIGTERM
     assert statuses(connection) == {"doing": 1}
-
-

@@ -337,6 +337,7 @@ class MemoryStore:
                     del self.jobs[operation.job_id]
                 else:
                     self._end(row, "cancelled")
+                    row["abort_requested_at"] = row["abort_requested_at"] or (self._at if operation.abort else None)
                 return [("todo", True, row["lock"])]
             case {"status": "doing"} if operation.abort:
                 row.update(abort_requested=True, abort_requested_at=row["abort_requested_at"] or self._at)

@@ -14,7 +14,7 @@ cancelled as (
     status = 'cancelled',
     waits_for = null,
     finalized_at = now(),
-    abort_requested_at = case when %(abort)s::boolean then now() end
+    abort_requested_at = coalesce(abort_requested_at, case when %(abort)s::boolean then now() end)
   where id = any (array(select id from target where status = 'todo' and not %(delete)s::boolean))
   returning id
 ),

@@ -1,8 +1,8 @@
--- Wake the head of each line whose lock is free. Sent in a statement of its own, after the commit that freed the lock or
--- parked the job: only a new snapshot sees both.
--- Rows are taken with SKIP LOCKED, or openers would deadlock with each other and with those who end jobs. A claimer with
--- an older snapshot may hold the head's row for a moment, though, without wanting it; so the answer names the locks whose
--- head is still parked, and the worker asks again until there are none.
+-- Wake the head of each line whose lock is free. Sent in a statement of its own, after the commit that freed the lock
+-- or parked the job: only a new snapshot sees both.
+-- Rows are taken with SKIP LOCKED, or openers would deadlock with each other and with those who end jobs. A claimer
+-- with an older snapshot may hold the head's row for a moment, though, without wanting it; so the answer names the
+-- locks whose head is still parked, and the worker asks again until there are none.
 -- Expects: procrastinate_jobs_line_idx_v1, procrastinate_jobs_lock_idx_v1.
 with heads as materialized (
   select h.id, h.lock, h.queue_name

@@ -1,5 +1,6 @@
 -- Give back claimed jobs that were never started: no attempt is spent. Fenced as in finish_jobs.
--- A job that somebody asked to abort meanwhile ends 'aborted'; one whose queueing lock was taken meanwhile is cancelled.
+-- A job that somebody asked to abort meanwhile ends 'aborted'; one whose queueing lock was taken meanwhile is
+-- cancelled.
 -- Expects: the primary key, procrastinate_jobs_queueing_lock_idx_v1.
 with settings as materialized (
   -- Nobody's transaction may block a worker: give up on a row that somebody holds, and try it again later.
@@ -14,7 +15,7 @@ locked as materialized (
   from claim c
   cross join settings
   join procrastinate_jobs j on j.id = c.id
-  where j.status = 'doing' and j.worker_id = %(worker_id)s and j.claims = c.token
+  where j.status::text = 'doing' and j.worker_id is not distinct from %(worker_id)s and j.claims = c.token
   for no key update of j
 ),
 held as materialized (
@@ -39,7 +40,7 @@ released as (
     attempted_at = null,
     finalized_at = case when h.status <> 'todo' then now() end
   from held h
-  where j.id = h.id and j.status = 'doing' and j.worker_id = %(worker_id)s and j.claims = h.token
+  where j.id = h.id and j.status::text = 'doing' and j.worker_id is not distinct from %(worker_id)s and j.claims = h.token
   returning j.id, j.status, j.queue_name
 ),
 notified as materialized (

@@ -210,8 +210,8 @@ after delete on procrastinate_jobs
 referencing old table as deleted
 for each statement execute function procrastinate_unlink_periodic_defers_v1();
 
--- Public SQL API: defer jobs from SQL, triggers or other languages. Returns the ids in the order of the array. A waiting
--- job with the same queueing lock raises unique_violation on procrastinate_jobs_queueing_lock_idx_v1.
+-- Public SQL API: defer jobs from SQL, triggers or other languages. Returns the ids in the order of the array. A
+-- waiting job with the same queueing lock raises unique_violation on procrastinate_jobs_queueing_lock_idx_v1.
 create function procrastinate_defer_jobs_v1(jobs procrastinate_job_to_defer_v1[]) returns bigint[]
 language sql volatile as $$
   with input as materialized (
