@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import difflib
+import copy
 import importlib
 import logging
 from collections.abc import Awaitable, Callable, Generator, Iterable
@@ -12,9 +12,8 @@ from typing import Any, Generic, Self, TypeVar
 
 from typing_extensions import Unpack, override
 
-from procrastinate import builtin_tasks, connector, exceptions, jobs, manager, schema, tasks
+from procrastinate import builtin_tasks, connector, exceptions, jobs, manager, periodic, schema, tasks
 from procrastinate.blueprints import Blueprint
-from procrastinate.periodic import PeriodicSchedule
 from procrastinate.worker import Worker, WorkerOptions
 
 __all__ = ["App", "WorkerOptions"]
@@ -78,11 +77,10 @@ class App(Blueprint):
         self.import_paths = list(import_paths or [])
         self.worker_defaults: WorkerOptions = worker_defaults if worker_defaults is not None else {}
         self.periodic_defaults = periodic_defaults if periodic_defaults is not None else {}
-        # Made and thrown away: an unknown key is refused here and not in the worker.
-        PeriodicSchedule(self.periodic_registry, **self.periodic_defaults)
+        periodic.refuse_unknown_defaults(self.periodic_defaults)
         self._job_manager = manager.JobManager(connector)
         self._imported = False
-        builtin_tasks.add_to(self)
+        self.add_tasks_from(builtin_tasks.builtin)
 
     @property
     @override
@@ -103,9 +101,12 @@ class App(Blueprint):
         if not dot or not module_name:
             raise exceptions.LoadFromPathError(f"{dotted_path} is not a valid path: write module.attribute")
         try:
-            found = getattr(importlib.import_module(module_name), name)
-        except ImportError as error:
-            raise exceptions.LoadFromPathError(f"{module_name} could not be imported: {error}") from error
+            module = importlib.import_module(module_name)
+        except Exception as error:
+            reason = f"{error}" if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+            raise exceptions.LoadFromPathError(f"{module_name} could not be imported: {reason}") from error
+        try:
+            found = getattr(module, name)
         except AttributeError as error:
             raise exceptions.LoadFromPathError(f"{dotted_path} was not found: {error}") from error
         if not isinstance(found, cls):
@@ -114,17 +115,15 @@ class App(Blueprint):
             )
         return found
 
-    def with_connector(self, connector: connector.BaseConnector) -> App:
-        """Return another app with the same tasks. Deprecated: use `replace_connector`."""
-        app = App(
-            connector=connector,
-            import_paths=self.import_paths,
-            worker_defaults=self.worker_defaults,
-            periodic_defaults=self.periodic_defaults,
-        )
-        app.tasks = self.tasks
-        app.periodic_registry = self.periodic_registry
-        builtin_tasks.builtin.belongs_to(self)
+    def with_connector(self, connector: connector.BaseConnector) -> Self:
+        """Return another app that shares the tasks and settings of this one. Deprecated: use `replace_connector`.
+
+        The task objects still defer through this app; what goes through the other one, such as its `configure_task`,
+        uses the other connector.
+        """
+        app = copy.copy(self)
+        app.connector = connector
+        app._job_manager = manager.JobManager(connector)
         return app
 
     @contextlib.contextmanager
@@ -137,7 +136,9 @@ class App(Blueprint):
         finally:
             self.connector = self.job_manager.connector = before
 
-    def configure_task(self, name: str, *, allow_unknown: bool = True, **options: Any) -> jobs.JobDeferrer:
+    def configure_task(
+        self, name: str, *, allow_unknown: bool = True, **options: Unpack[tasks.ConfigureTaskOptions]
+    ) -> jobs.JobDeferrer:
         """Return a deferrer for jobs of the task of this name or alias, with the options of `Task.configure`.
 
         Raises TaskNotFound if the task is unknown and `allow_unknown` is False.
@@ -145,11 +146,12 @@ class App(Blueprint):
         self.perform_import_paths()
         task = self.tasks.get(name)
         if task is not None:
-            return task.configure(**options)
+            deferrer = task.configure(**options)
+            deferrer.job_manager = self.job_manager  # not that of the app with which this one shares its tasks
+            return deferrer
         if not allow_unknown:
-            close = difflib.get_close_matches(name, self.tasks, 1)
-            hint = f" Did you mean {close[0]}?" if close else ""
-            raise exceptions.TaskNotFound(f"Task {name!r} is not known to this app.{hint}") from KeyError(name)
+            hint = tasks.did_you_mean(name, self.tasks)
+            raise exceptions.TaskNotFound(f"Task {name!r} is not known to this app{hint}") from KeyError(name)
         return tasks.configure_task(name=name, job_manager=self.job_manager, **options)
 
     def perform_import_paths(self) -> None:

@@ -8,13 +8,14 @@ import sys
 from collections.abc import Callable
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
 
+import attrs
 from typing_extensions import Unpack
 
 from procrastinate import exceptions, jobs, retry
 from procrastinate.job_context import JobContext
 from procrastinate.middleware import TaskMiddleware
-from procrastinate.periodic import PeriodicRegistry
-from procrastinate.tasks import ConfigureTaskOptions, Task
+from procrastinate.periodic import AnyTask, PeriodicRegistry
+from procrastinate.tasks import ConfigureTaskOptions, Task, check_name
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,8 @@ class Blueprint:
         """Start without tasks."""
         self.tasks: dict[str, Task[..., Any]] = {}
         self.periodic_registry = PeriodicRegistry()
-        self._home: Blueprint | None = None
+        # What stands before its tasks' names since it was added to an app or blueprint.
+        self._prefix = ""
         self._warn_of_main_module()
 
     @property
@@ -76,7 +78,7 @@ class Blueprint:
         queueing_lock: str | None = None,
         task_middleware: list[TaskMiddleware] | None = None,
         check_arguments: bool = True,
-    ) -> Callable[[Callable[Concatenate[JobContext, P], R]], Task[P, R]]: ...
+    ) -> Callable[[Callable[Concatenate[JobContext, P], R]], Task[P, R, Concatenate[JobContext, P]]]: ...
 
     def task(self, _func: Callable[..., Any] | None = None, **options: Any) -> Any:
         """Make a task of a function: `@app.task` or `@app.task(queue="mail", …)`.
@@ -117,7 +119,7 @@ class Blueprint:
 
     def periodic(
         self, *, cron: str, periodic_id: str = "", **configure_kwargs: Unpack[ConfigureTaskOptions]
-    ) -> Callable[[Task[P, R]], Task[P, R]]:
+    ) -> Callable[[AnyTask], AnyTask]:
         """Defer a task again and again: a decorator that goes above `@app.task`.
 
         The function receives `timestamp`, the tick in seconds since the epoch.
@@ -142,30 +144,55 @@ class Blueprint:
     def add_tasks_from(self, blueprint: Blueprint, *, namespace: str = "") -> None:
         """Take over the tasks of another blueprint, their names prefixed by `namespace:` if one is given.
 
+        The blueprint's own task objects belong to the app to which it was added last: their `defer` goes there. Apps to
+        which it was added before keep tasks of their own, under the names that they had.
+
         Raises TaskAlreadyRegistered, with nothing changed, if a name is taken or the blueprint was added before.
         """
-        if blueprint._home is not None:
-            raise exceptions.TaskAlreadyRegistered(
-                "This blueprint was added before: its tasks belong to one app or blueprint only"
-            )
+        if any(task.blueprint is self for task in blueprint.tasks.values()):
+            raise exceptions.TaskAlreadyRegistered("The tasks of this blueprint were added before")
         prefix = f"{namespace}:" if namespace else ""
-        renamed = {prefix + name: task for name, task in blueprint.tasks.items()}
-        if renamed.keys() & self.tasks.keys():
+        names = {name: check_name(prefix + name.removeprefix(blueprint._prefix), "task") for name in blueprint.tasks}
+        if self.tasks.keys() & set(names.values()):
             raise exceptions.TaskAlreadyRegistered(f"A namespace named {namespace} was already registered")
-        extra = {"action": "loading_blueprint", "namespace": namespace, "tasks": list(renamed)}
+        scheduled = list(blueprint.periodic_registry.periodic_tasks.values())
+        for periodic_task in scheduled:
+            task = periodic_task.task
+            self.periodic_registry.refuse_taken(names.get(task.name, task.name), periodic_task.periodic_id)
+        extra = {"action": "loading_blueprint", "namespace": namespace, "tasks": list(names.values())}
         logger.info("Adding tasks from blueprint to namespace %r", namespace, extra=extra)
-        for task in dict.fromkeys(renamed.values()):
-            if namespace:
-                task.add_namespace(namespace)
+        for task in dict.fromkeys(blueprint.tasks.values()):
+            if task.blueprint is not blueprint and isinstance(task.blueprint, Blueprint):
+                task.blueprint.keep_copy_of(task)
+            task.name = names.get(task.name, task.name)
+            task.aliases = [names.get(alias, alias) for alias in task.aliases]
             task.blueprint = self
-        self.tasks |= renamed
-        blueprint.tasks = renamed
-        blueprint._home = self
-        for periodic_task in blueprint.periodic_registry.periodic_tasks.values():
+        blueprint.tasks = {names[name]: task for name, task in blueprint.tasks.items()}
+        blueprint._prefix = prefix
+        self.tasks |= blueprint.tasks
+        for periodic_task in scheduled:
             self.periodic_registry.add(periodic_task)
+
+    def keep_copy_of(self, task: Task[..., Any]) -> None:
+        """Put a copy in place of a task that goes elsewhere, wherever it stands here."""
+        twin = task.copy_for(self)
+        for name, each in self.tasks.items():
+            if each is task:
+                self.tasks[name] = twin
+        schedules = self.periodic_registry.periodic_tasks
+        for key, periodic_task in schedules.items():
+            if periodic_task.task is task:
+                schedules[key] = attrs.evolve(periodic_task, task=twin)
 
     def _warn_of_main_module(self) -> None:
         module = _caller_module()
+        if not module:
+            logger.warning(
+                "The module in which %s is instantiated could not be determined",
+                type(self).__name__,
+                extra={"action": "app_location_unknown"},
+                stack_info=True,
+            )
         if module == "__main__":
             logger.warning(
                 "%s is instantiated in the main Python module (%s): tasks are then named after __main__, and a worker "

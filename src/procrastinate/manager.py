@@ -106,7 +106,10 @@ class JobManager:
     # Running
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> jobs.Job | None:
-        """Claim the next job of these queues (None for all) for a worker, or return None if nothing is ready."""
+        """Claim the next job of these queues (None for all) for a worker, or return None if nothing is ready.
+
+        Raises ConnectorException if the worker is not registered.
+        """
         names = None if queues is None else list(queues)
         return await self._follow_async(flows.fetch_one(names, worker_id))
 
@@ -173,7 +176,7 @@ class JobManager:
     ) -> None:
         """Put a failed or running job back to wait; None keeps what it has. The run that goes on is fenced off.
 
-        Raises ConnectorException if the job is unknown or neither failed nor running, AlreadyEnqueued if its queueing
+        Raises ValueError for a naive time, ConnectorException if the job is unknown or neither failed nor running, AlreadyEnqueued if its queueing
         lock is taken.
         """
         self._follow(_retry(job_id, retry_at, priority, queue, lock))
@@ -394,9 +397,16 @@ def _with_ids(batch: list[jobs.Job], ids: list[int]) -> list[jobs.Job]:
 def _retry(
     job_id: int, retry_at: datetime.datetime, priority: int | None, queue: str | None, lock: str | None
 ) -> Flow[Any]:
+    if retry_at.utcoffset() is None:
+        raise ValueError(f"Timezone aware datetime is required (retry_at={retry_at!r})")
     operation = RetryJob(job_id=job_id, retry_at=retry_at, priority=priority, queue=queue, lock=lock)
     return flows.change(operation, f"Job was not found or has an invalid status to retry (job id: {job_id})")
 
 
 def _status(status: str | jobs.Status | None) -> str | None:
-    return None if status is None else jobs.Status(status).value
+    if status is None or isinstance(status, jobs.Status):
+        return None if status is None else status.value
+    known = [status.value for status in jobs.Status]
+    if status not in known:
+        raise ValueError(f"There is no status {status!r}: it is one of {', '.join(known)}")
+    return status

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import attrs
 import croniter
@@ -12,12 +15,11 @@ from typing_extensions import Unpack
 
 from procrastinate import exceptions
 from procrastinate.jobs import Job
-from procrastinate.tasks import ConfigureTaskOptions, Task, check_name, refuse_unknown_options
+from procrastinate.tasks import ConfigureTaskOptions, Task, check_name, did_you_mean, refuse_unknown_options
 
 logger = logging.getLogger(__name__)
 
-P = ParamSpec("P")
-R = TypeVar("R")
+AnyTask = TypeVar("AnyTask", bound=Task[..., Any])
 
 # A tick that was missed by so many seconds is left out.
 MAX_DELAY = 600.0
@@ -41,16 +43,23 @@ class PeriodicTask:
         """What tells it from others: the task's name and the periodic id."""
         return self.task.name, self.periodic_id
 
-    def previous_tick(self, at: float) -> int:
-        """Return the latest tick at or before a time, both in seconds since the epoch."""
-        return int(self._cron(int(at) + 1).get_prev())
+    def previous_ticks(self, at: float) -> Iterator[int]:
+        """Return the ticks at or before a time, the latest first, in seconds since the epoch."""
+        # croniter looks strictly before its start, and ticks are whole seconds.
+        return _ticks(croniter.croniter(self.cron, math.floor(at) + 1).get_prev)
 
-    def next_tick(self, after: float) -> int:
-        """Return the first tick after a time, both in seconds since the epoch."""
-        return int(self._cron(after).get_next())
+    def next_tick(self, after: float) -> int | None:
+        """Return the first tick after a time, both in seconds since the epoch, None if there is no more."""
+        return next(_ticks(croniter.croniter(self.cron, math.floor(after)).get_next), None)
 
-    def _cron(self, at: float) -> Any:
-        return croniter.croniter(self.cron, start_time=at)
+
+def _ticks(step: Callable[[], float]) -> Iterator[int]:
+    while True:
+        try:
+            tick = step()
+        except croniter.CroniterBadDateError:
+            return  # an expression with years, or one such as 30 February
+        yield round(tick)
 
 
 class PeriodicRegistry:
@@ -62,10 +71,10 @@ class PeriodicRegistry:
 
     def periodic_decorator(
         self, cron: str, periodic_id: str, **configure_kwargs: Unpack[ConfigureTaskOptions]
-    ) -> Callable[[Task[P, R]], Task[P, R]]:
+    ) -> Callable[[AnyTask], AnyTask]:
         """Return a decorator for tasks; see `Blueprint.periodic`."""
 
-        def register(task: Task[P, R]) -> Task[P, R]:
+        def register(task: AnyTask) -> AnyTask:
             if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance]  users get the order wrong
                 raise TypeError("@app.periodic(...) goes above @app.task: it takes a task, not a function")
             self.register_task(task, cron, periodic_id, dict(configure_kwargs))
@@ -90,17 +99,15 @@ class PeriodicRegistry:
             )
         refuse_unknown_options(configure_kwargs)
         periodic_task = PeriodicTask(task, cron, check_name(periodic_id, "periodic"), configure_kwargs)
+        if periodic_task.next_tick(time.time()) is None:
+            raise ValueError(f"{cron!r}, the schedule of task {task.name}, never comes true")
         self.add(periodic_task)
         return periodic_task
 
     def add(self, periodic_task: PeriodicTask) -> None:
         """Add a periodic task that is known to be right. Raises TaskAlreadyRegistered."""
         name, periodic_id = periodic_task.key
-        if periodic_task.key in self.periodic_tasks:
-            raise exceptions.TaskAlreadyRegistered(
-                f"A periodic task was already registered with the periodic_id {periodic_id!r} for the task {name}: "
-                "give each of its schedules a periodic_id of its own"
-            )
+        self.refuse_taken(name, periodic_id)
         self.periodic_tasks[periodic_task.key] = periodic_task
         logger.info(
             "Registering task %s with periodic id %r to run periodically with cron %s",
@@ -109,6 +116,24 @@ class PeriodicRegistry:
             periodic_task.cron,
             extra={"action": "registering_periodic_task", "task": name, "cron": periodic_task.cron},
         )
+
+    def refuse_taken(self, task_name: str, periodic_id: str) -> None:
+        """Raise TaskAlreadyRegistered if the task of this name has a schedule under this id."""
+        if (task_name, periodic_id) in self.periodic_tasks:
+            raise exceptions.TaskAlreadyRegistered(
+                f"A periodic task was already registered with the periodic_id {periodic_id!r} for the task "
+                f"{task_name}: give each of its schedules a periodic_id of its own"
+            )
+
+
+def refuse_unknown_defaults(periodic_defaults: Mapping[str, Any]) -> None:
+    """Raise TypeError for a key of an app's `periodic_defaults` that means nothing."""
+    known = ["max_delay"]
+    for name in periodic_defaults:
+        if name not in known:
+            raise TypeError(
+                f"periodic_defaults has an unknown key {name!r}{did_you_mean(name, known)}. Known: {', '.join(known)}"
+            )
 
 
 class PeriodicSchedule:
@@ -132,14 +157,14 @@ class PeriodicSchedule:
         ]
 
     def _ticks(self, periodic_task: PeriodicTask, at: float) -> list[int]:
-        latest = periodic_task.previous_tick(at)
+        ticks = periodic_task.previous_ticks(at)
         last = self.last_defers.get(periodic_task.key)
         if last is not None:
-            ticks: list[int] = []
-            while latest > last and len(ticks) < MOST_CAUGHT_UP:
-                ticks.append(latest)
-                latest = periodic_task.previous_tick(latest - 1)
-            return ticks[::-1]
+            missed = itertools.takewhile(lambda tick: tick > last, ticks)
+            return list(itertools.islice(missed, MOST_CAUGHT_UP))[::-1]
+        latest = next(ticks, None)
+        if latest is None:
+            return []
         if at - latest > self.max_delay:
             logger.debug(
                 "Tick %s of periodic task %s is too old to be deferred",
@@ -155,9 +180,9 @@ class PeriodicSchedule:
         self.last_defers[periodic_task.key] = timestamp
 
     def seconds_until_next(self, at: float) -> float | None:
-        """Return the time from `at` to the next tick of any task, or None if there is no task."""
-        ticks = [periodic_task.next_tick(at) for periodic_task in self.registry.periodic_tasks.values()]
-        return min(ticks) - at if ticks else None
+        """Return the time from `at` to the next tick of any task, or None if there is none."""
+        ticks = (periodic_task.next_tick(at) for periodic_task in self.registry.periodic_tasks.values())
+        return min((tick - at for tick in ticks if tick is not None), default=None)
 
     def make_job(self, periodic_task: PeriodicTask, timestamp: int) -> Job:
         """Return the job of a tick. Raises TypeError if the task cannot take its arguments."""

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import difflib
 import functools
 import inspect
 import pathlib
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, Protocol, Self, cast
 
-from typing_extensions import TypedDict, Unpack
+from typing_extensions import ParamSpec, TypedDict, TypeVar, Unpack
 
 from procrastinate import exceptions, jobs, retry, types
 from procrastinate.middleware import TaskMiddleware, check_middleware, is_async_callable
 
 P = ParamSpec("P")
 R = TypeVar("R")
+# What the function itself takes: the arguments of a job, after the context if it wants one.
+Called = ParamSpec("Called", default=P)
 
 # The database's columns.
 LONGEST_NAME = 128
@@ -107,17 +110,35 @@ def refuse_unknown_options(options: Mapping[str, Any]) -> None:
     """Raise TypeError for an option that `configure` does not know, and name the one that was meant."""
     for name in options:
         if name not in ConfigureTaskOptions.__annotations__:
-            close = difflib.get_close_matches(name, ConfigureTaskOptions.__annotations__, 1)
-            hint = f": did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(name, ConfigureTaskOptions.__annotations__)
             raise TypeError(f"configure() got an unknown option {name!r}{hint}")
 
 
-class Task(Generic[P, R]):
-    """A function that can be called as before, and deferred to be called by a worker."""
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message that names what was probably meant; empty if nothing is close."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f": did you mean {close[0]!r}?" if close else ""
+
+
+class Task(Generic[P, R, Called]):
+    """A function that can be called as before, and deferred to be called by a worker.
+
+    Attributes:
+        func: the function.
+        blueprint: what it belongs to: an app, or a blueprint that waits for one.
+        name: what its jobs call it.
+        aliases: further names that jobs may call it by.
+        retry_strategy: decides what becomes of a run that failed; None for no retry.
+        pass_context: whether the function takes a JobContext first.
+        queue, priority, lock, queueing_lock: settings of its jobs.
+        task_middleware: functions around it, outermost first.
+        is_async: whether the function is a coroutine function.
+        checks_arguments: whether deferring checks the arguments against the signature.
+    """
 
     def __init__(  # noqa: PLR0913  the options of the decorator, which users know
         self,
-        func: Callable[..., R],
+        func: Callable[Called, R],
         *,
         blueprint: TaskHome,
         queue: str,
@@ -166,7 +187,10 @@ class Task(Generic[P, R]):
         """The retry strategy, under the name of the option."""
         return self.retry_strategy
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __repr__(self) -> str:
+        return f"<Task {self.name}>"
+
+    def __call__(self, *args: Called.args, **kwargs: Called.kwargs) -> R:
         """Call the function, here and now."""
         return self.func(*args, **kwargs)
 
@@ -202,6 +226,7 @@ class Task(Generic[P, R]):
         Raises what `configure_task` raises, and UnboundTaskError if the task's blueprint belongs to no app.
         """
         self.blueprint.will_configure_task()
+        refuse_unknown_options(options)
         own: ConfigureTaskOptions = {
             "queue": self.queue,
             "priority": self.priority,
@@ -222,23 +247,28 @@ class Task(Generic[P, R]):
         if signature is None:
             return
         try:
-            signature.bind(*self._context_placeholder, **task_kwargs)
+            # In place of the context, if the function takes one.
+            signature.bind(*([None] if self.pass_context else []), **task_kwargs)
         except TypeError as error:
             raise TypeError(
-                f"These arguments do not fit task {self.name}{signature}: {error}. Declare the task with "
+                f"Task {self.name}{signature} {_misfit(signature, task_kwargs) or error}. Declare the task with "
                 "check_arguments=False if it runs elsewhere with another signature."
             ) from None
 
     @functools.cached_property
     def _signature(self) -> inspect.Signature | None:
         try:
-            return inspect.signature(self.func)
+            # Not that of a function inside a decorator: the decorator may well give it arguments of its own.
+            return inspect.signature(self.func, follow_wrapped=False)
         except (TypeError, ValueError):  # some builtin functions have none
             return None
 
-    @property
-    def _context_placeholder(self) -> tuple[None, ...]:
-        return (None,) if self.pass_context else ()
+    def copy_for(self, blueprint: TaskHome) -> Self:
+        """Return a task like this one that belongs to `blueprint`, for good."""
+        twin = copy.copy(self)
+        twin.blueprint = blueprint
+        twin.aliases = list(self.aliases)
+        return twin
 
     def add_namespace(self, namespace: str) -> None:
         """Put `namespace:` before the name and the aliases."""
@@ -259,6 +289,14 @@ class Task(Generic[P, R]):
 def _strategy(value: retry.RetryValue) -> retry.BaseRetryStrategy | None:
     # A function of its own, for inside the class the name `retry` is the property.
     return retry.get_retry_strategy(value)
+
+
+def _misfit(signature: inspect.Signature, task_kwargs: Mapping[str, Any]) -> str | None:
+    parameters = signature.parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return None
+    unknown = next((name for name in task_kwargs if name not in parameters), None)
+    return None if unknown is None else f"does not take argument {unknown!r}{did_you_mean(unknown, parameters)}"
 
 
 def _full_path(func: Any) -> str:

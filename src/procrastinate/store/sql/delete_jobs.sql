@@ -10,5 +10,6 @@ verdict as (
 delete from procrastinate_jobs j
 using verdict v
 cross join settings
-where j.id = v.id and j.status::text = 'doing' and j.worker_id is not distinct from %(worker_id)s and j.claims = v.token
+where j.id = v.id
+  and coalesce(j.status = 'doing' and j.worker_id = %(worker_id)s and j.claims = v.token, false)
 returning j.id, j.status::text

@@ -15,7 +15,7 @@ locked as materialized (
   from claim c
   cross join settings
   join procrastinate_jobs j on j.id = c.id
-  where j.status::text = 'doing' and j.worker_id is not distinct from %(worker_id)s and j.claims = c.token
+  where coalesce(j.status = 'doing' and j.worker_id = %(worker_id)s and j.claims = c.token, false)
   for no key update of j
 ),
 held as materialized (
@@ -40,7 +40,8 @@ released as (
     attempted_at = null,
     finalized_at = case when h.status <> 'todo' then now() end
   from held h
-  where j.id = h.id and j.status::text = 'doing' and j.worker_id is not distinct from %(worker_id)s and j.claims = h.token
+  where j.id = h.id
+    and coalesce(j.status = 'doing' and j.worker_id = %(worker_id)s and j.claims = h.token, false)
   returning j.id, j.status, j.queue_name
 ),
 notified as materialized (

@@ -19,7 +19,7 @@ locked as materialized (
   from verdict v
   cross join settings
   join procrastinate_jobs j on j.id = v.id
-  where j.status::text = 'doing' and j.worker_id is not distinct from %(worker_id)s and j.claims = v.token
+  where coalesce(j.status = 'doing' and j.worker_id = %(worker_id)s and j.claims = v.token, false)
   for no key update of j
 ),
 held as materialized (
@@ -56,7 +56,8 @@ ended as (
       end
     )
   from held h
-  where j.id = h.id and j.status::text = 'doing' and j.worker_id is not distinct from %(worker_id)s and j.claims = h.token
+  where j.id = h.id
+    and coalesce(j.status = 'doing' and j.worker_id = %(worker_id)s and j.claims = h.token, false)
   returning j.id, j.status, j.queue_name, j.waits_for
 ),
 notified as materialized (
