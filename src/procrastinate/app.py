@@ -123,7 +123,7 @@ class App(Blueprint):
         """
         app = copy.copy(self)
         app.connector = connector
-        app._job_manager = manager.JobManager(connector)
+        app._job_manager = manager.JobManager(connector)  # noqa: SLF001  its own class
         return app
 
     @contextlib.contextmanager

@@ -135,7 +135,11 @@ class Job:
     @property
     def call_string(self) -> str:
         """The job as a call, for people: `task[12](a='b')`."""
-        arguments = ", ".join(f"{name}={value!r}" for name, value in self.task_kwargs.items())
+        # A row that was written by hand may hold any JSON value as its arguments; then no worker can run it, but the
+        # log must be able to say so.
+        is_fit = isinstance(self.task_kwargs, dict)  # pyright: ignore[reportUnnecessaryIsInstance]
+        pairs = self.task_kwargs.items() if is_fit else [("*", self.task_kwargs)]
+        arguments = ", ".join(f"{name}={value!r}" for name, value in pairs)
         return f"{self.task_name}[{self.id}]({arguments})"
 
 

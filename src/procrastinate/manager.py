@@ -176,8 +176,8 @@ class JobManager:
     ) -> None:
         """Put a failed or running job back to wait; None keeps what it has. The run that goes on is fenced off.
 
-        Raises ValueError for a naive time, ConnectorException if the job is unknown or neither failed nor running, AlreadyEnqueued if its queueing
-        lock is taken.
+        Raises ValueError for a naive time, ConnectorException if the job is unknown or neither failed nor running,
+        AlreadyEnqueued if its queueing lock is taken.
         """
         self._follow(_retry(job_id, retry_at, priority, queue, lock))
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from procrastinate import exceptions, jobs
 from procrastinate.store.jobs import CancelJob, Changed, DeleteOldJobs, FetchJobs, FinishJob, RetryJob
 from procrastinate.store.locks import OpenLocks
-from procrastinate.store.operation import Flow, Operation, ask
+from procrastinate.store.operation import Flow, ask
 from procrastinate.store.schedule import StageJobs
 from procrastinate.store.workers import UpdateHeartbeat
 
@@ -16,11 +15,6 @@ from procrastinate.store.workers import UpdateHeartbeat
 WINDOW = 10_000
 # How often a lock is tried whose line somebody else is just changing; then the sweep of a worker does it.
 TRIES = 3
-
-
-def single(operation: Operation[Any]) -> Flow[Any]:
-    """Ask one operation."""
-    return (yield operation)
 
 
 def change(operation: CancelJob | RetryJob | FinishJob, refusal: str | None = None) -> Flow[Changed]:

@@ -222,44 +222,51 @@ class Executor:
             del self._running[job.id or 0]
         elif running.future is not None:
             return  # ended before, by an abort ahead of its first step
-        now = types.utcnow()
-        seconds = now.timestamp() - running.started
+        ended = time.time()
+        verdict = self._judge(running, error, ended)
+        self._on_end(verdict)
+        try:
+            self._log_end(verdict, error, running.started, ended, result)
+        except Exception:
+            # A result or argument whose own repr fails; the job has ended all the same.
+            self._logger.exception("The end of job %s could not be logged", job.id)
+        if not self._is_closed:
+            self._start_some()
+
+    def _judge(self, running: Running, error: BaseException | None, ended: float) -> Verdict:
         if error is None:
-            last = self._duration
+            seconds, last = ended - running.started, self._duration
             self._duration = seconds if last is None else last + WEIGHT * (seconds - last)
-        run = verdicts.Run(
+            return verdicts.success(running.claim, self._settings.delete_jobs)
+        run = verdicts.FailedRun(
             claim=running.claim,
-            started_at=None if error is None else types.from_timestamp(running.started),
-            ended_at=now,
+            started_at=types.from_timestamp(running.started),
+            ended_at=types.from_timestamp(ended),
             error=error,
             abort_reason=running.abort_reason,
         )
         strategy = running.task.retry_strategy if running.task is not None else None
-        verdict = verdicts.decide(run, strategy, self._settings.delete_jobs)
-        self._log_end(
-            verdict, error, JobResult(start_timestamp=running.started, end_timestamp=now.timestamp(), result=result)
-        )
-        self._on_end(verdict)
-        if not self._is_closed:
-            self._start_some()
+        return verdicts.decide(run, strategy, self._settings.delete_jobs)
 
-    def _log_end(self, verdict: Verdict, error: BaseException | None, result: JobResult) -> None:
+    def _log_end(
+        self, verdict: Verdict, error: BaseException | None, started: float, ended: float, result: Any
+    ) -> None:
         action, title, level = _outcome(verdict, error)
         if not self._logger.isEnabledFor(level):
             return
         job = verdict.claim.job
         if isinstance(error, exceptions.TaskNotFound):
             self._logger.error("%s", error, extra=self._log_extra("task_not_found", job))
-        suffix = f" - Result: {result.result}"[:250] if result.result else ""
-        seconds = result.duration(result.end_timestamp or 0)
+        suffix = f" - Result: {result}"[:250] if result else ""
+        outcome = JobResult(start_timestamp=started, end_timestamp=ended, result=result)
         self._logger.log(
             level,
             "Job %s ended with status: %s, lasted %.3f s%s",
             job.call_string,
             title,
-            seconds,
+            ended - started,
             suffix,
-            extra={**self._log_extra(action, job), **result.as_dict()},
+            extra={**self._log_extra(action, job), **outcome.as_dict()},
             exc_info=error,
         )
 

@@ -19,36 +19,36 @@ LONGEST_TRACEBACK = 4_000
 
 
 @attrs.frozen(kw_only=True)
-class Run:
-    """A run that ended.
+class FailedRun:
+    """A run that ended in anything but plain success.
 
     Attributes:
         claim: the job, with the token under which it ran.
-        started_at: when it started, or None if it never did.
+        started_at: when it started.
         ended_at: when it ended.
-        error: what the task raised, or None.
+        error: what the task raised.
         abort_reason: why it was asked to stop, or None.
     """
 
     claim: jobs.Claim
-    started_at: datetime.datetime | None
+    started_at: datetime.datetime
     ended_at: datetime.datetime
-    error: BaseException | None
+    error: BaseException
     abort_reason: AbortReason | None
 
 
-def decide(run: Run, strategy: retry.BaseRetryStrategy | None, delete_jobs: jobs.DeleteJobCondition) -> Verdict:
-    """Return what becomes of the job.
+def success(claim: jobs.Claim, delete_jobs: jobs.DeleteJobCondition) -> Verdict:
+    """Return what becomes of a job whose task returned."""
+    is_deleted = delete_jobs is not jobs.DeleteJobCondition.NEVER
+    return Verdict(claim=claim, status=jobs.Status.SUCCEEDED, delete=is_deleted)
 
-    Plain success succeeds. `JobAborted` and cancellation end as aborted, everything else that is raised as failed; the
-    strategy may retry, but never after an abort that a user asked for.
+
+def decide(run: FailedRun, strategy: retry.BaseRetryStrategy | None, delete_jobs: jobs.DeleteJobCondition) -> Verdict:
+    """Return what becomes of a job whose task raised.
+
+    `JobAborted` and cancellation end as aborted, everything else as failed; the strategy may retry, but never after an
+    abort that a user asked for.
     """
-    if run.error is None:
-        return Verdict(
-            claim=run.claim,
-            status=jobs.Status.SUCCEEDED,
-            delete=delete_jobs is not jobs.DeleteJobCondition.NEVER,
-        )
     is_abort = isinstance(run.error, exceptions.JobAborted | asyncio.CancelledError)
     decision, reason = (None, None)
     if _may_retry(run):
@@ -73,15 +73,15 @@ def decide(run: Run, strategy: retry.BaseRetryStrategy | None, delete_jobs: jobs
     )
 
 
-def _may_retry(run: Run) -> bool:
+def _may_retry(run: FailedRun) -> bool:
     if run.abort_reason is AbortReason.USER_REQUEST:
         return False
     # A task that aborts itself wants no other run; one that gives way to a shutdown does.
     return not isinstance(run.error, exceptions.JobAborted) or run.abort_reason is AbortReason.SHUTDOWN
 
 
-def _ask(strategy: retry.BaseRetryStrategy | None, run: Run) -> tuple[retry.RetryDecision | None, str | None]:
-    if strategy is None or run.error is None:
+def _ask(strategy: retry.BaseRetryStrategy | None, run: FailedRun) -> tuple[retry.RetryDecision | None, str | None]:
+    if strategy is None:
         return None, None
     try:
         return strategy.decide(run.error, run.claim.job), None
@@ -89,24 +89,21 @@ def _ask(strategy: retry.BaseRetryStrategy | None, run: Run) -> tuple[retry.Retr
         return None, f"the retry strategy failed: {describe(error)}"
 
 
-def report(run: Run, event: str, **details: Any) -> dict[str, Any]:
+def report(run: FailedRun, event: str, **details: Any) -> dict[str, Any]:
     """Return the entry for the log of attempts."""
     job = run.claim.job
     entry: dict[str, Any] = {
         "number": job.attempts + 1,
         "event": event,
         "scheduled_at": job.scheduled_at.isoformat() if job.scheduled_at else None,
-        "started_at": run.started_at.isoformat() if run.started_at else None,
+        "started_at": run.started_at.isoformat(),
         "ended_at": run.ended_at.isoformat(),
         "worker_id": job.worker_id,
+        "exception": type(run.error).__qualname__,
+        "message": storable(describe(run.error))[:LONGEST_MESSAGE],
+        "traceback": storable(_traceback(run.error))[-LONGEST_TRACEBACK:],
         **details,
     }
-    if run.error is not None:
-        entry |= {
-            "exception": type(run.error).__qualname__,
-            "message": storable(describe(run.error))[:LONGEST_MESSAGE],
-            "traceback": storable(_traceback(run.error))[-LONGEST_TRACEBACK:],
-        }
     return {name: value for name, value in entry.items() if value is not None}
 
 
