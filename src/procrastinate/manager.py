@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import logging
 import warnings
 from collections.abc import Awaitable, Iterable
 from typing import Any, Protocol, TypeVar
@@ -28,6 +29,8 @@ from procrastinate.store.tables import CheckConnection
 from procrastinate.store.workers import PruneStalledWorkers, RegisterWorker, UnregisterWorker, UpdateHeartbeat
 
 __all__ = ["QUEUEING_LOCK_CONSTRAINT", "JobManager", "NotificationCallback", "get_channel_for_queues"]
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -384,7 +387,12 @@ class JobManager:
         """Call `on_notification` for new jobs and abort requests of these queues, None for all, until cancelled."""
 
         async def receive(*, channel: str, payload: str) -> None:
-            await on_notification(channel=channel, notification=json.loads(payload))
+            try:
+                notification = json.loads(payload)
+            except ValueError:
+                logger.warning("A notification on %s could not be read: %.200r", channel, payload)  # anybody may send
+                return
+            await on_notification(channel=channel, notification=notification)
 
         await self.connector.listen_notify(receive, get_channel_for_queues(queues))
 

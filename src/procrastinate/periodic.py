@@ -92,7 +92,8 @@ class PeriodicRegistry:
             TypeError: an option is unknown.
             TaskAlreadyRegistered: the task has a schedule under this periodic id.
         """
-        if not croniter.croniter.is_valid(cron):
+        is_text = isinstance(cron, str)  # pyright: ignore[reportUnnecessaryIsInstance]  users may give anything
+        if not is_text or not croniter.croniter.is_valid(cron):
             raise ValueError(
                 f"{cron!r}, the schedule of task {task.name}, is no cron expression: five fields (minute hour day "
                 "month weekday), and a sixth for seconds if wanted"

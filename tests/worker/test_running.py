@@ -63,7 +63,11 @@ async def test_unknown_task_and_bad_arguments_fail_and_the_worker_goes_on(app, c
     bad = await good.defer_async(b=1)
     fine = await good.defer_async(a=1)
     await drain(app)
-    assert [(await stored(app, job_id))["status"] for job_id in (unknown, bad, fine)] == ["failed", "failed", "succeeded"]
+    assert [(await stored(app, job_id))["status"] for job_id in (unknown, bad, fine)] == [
+        "failed",
+        "failed",
+        "succeeded",
+    ]
     assert "nobody.knows" in (await stored(app, unknown))["attempts_log"][0]["message"]
     assert any(getattr(record, "action", None) == "task_not_found" for record in caplog.records)
 

@@ -59,12 +59,14 @@ def test_deletion(condition, success, failure) -> None:
     assert decide(ValueError(), strategy=ALWAYS, delete=condition).delete is False
 
 
-class FailingMessage(Exception):
+class FailingMessageError(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no message")
 
 
-@pytest.mark.parametrize("error", [ValueError("a\x00b"), ValueError("\ud800"), FailingMessage(), ValueError("x" * 10**6)])
+@pytest.mark.parametrize(
+    "error", [ValueError("a\x00b"), ValueError("\ud800"), FailingMessageError(), ValueError("x" * 10**6)]
+)
 def test_every_report_can_be_stored(error) -> None:
     verdict = decide(error)
     assert verdict.report is not None

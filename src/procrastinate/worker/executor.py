@@ -32,7 +32,7 @@ WEIGHT = 0.05
 
 @attrs.define(eq=False)
 class Running:
-    """A job under way."""
+    """A job under way. `started` is in seconds since the epoch."""
 
     claim: jobs.Claim
     task: Task[..., Any] | None
@@ -89,7 +89,7 @@ class Executor:
 
     def wanted(self) -> int:
         """Return how many jobs to claim now; zero while enough wait here."""
-        now = time.monotonic()
+        now = time.time()
         # Slots that a long job holds will not help to use up what is claimed ahead.
         held = sum(now - running.started > HORIZON for running in self._running.values())
         free = self._settings.concurrency - len(self._running)
