@@ -43,5 +43,5 @@ def hold(path):
 @app.task(name="hold_async")
 async def hold_async(path):
     """Run until the file is there."""
-    while not Path(path).exists():  # noqa: ASYNC110, ASYNC240  another process makes it
+    while not Path(path).exists():  # noqa: ASYNC240  another process makes it
         await asyncio.sleep(0.01)
