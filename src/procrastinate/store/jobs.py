@@ -168,7 +168,8 @@ class Accepted:
 
     Attributes:
         job_id: the job.
-        status: the status that it has now; differs from the verdict's when a retry met a taken queueing lock.
+        status: the status that it has now, which differs from the verdict's when a retry met a taken queueing lock; of a
+            deleted job, the one that it had.
     """
 
     job_id: int

@@ -20,7 +20,8 @@ class Staged:
     Attributes:
         queues: the queues in which a job became ready.
         count: how many became ready.
-        next_due_in: seconds until the next scheduled job is due, zero or less if some are left, None if there is none.
+        next_due_in: seconds until the next scheduled job is due, leaving out those that are due already; None if there
+            is none.
     """
 
     queues: list[str]
