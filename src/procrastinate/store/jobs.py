@@ -168,8 +168,8 @@ class Accepted:
 
     Attributes:
         job_id: the job.
-        status: the status that it has now, which differs from the verdict's when a retry met a taken queueing lock; of a
-            deleted job, the one that it had.
+        status: the status that it has now, which differs from the verdict's when a retry met a taken queueing lock; of
+            a deleted job, the one that it had.
     """
 
     job_id: int
@@ -242,8 +242,8 @@ def _dump(report: dict[str, Any] | None, json: Json) -> str | None:
 class ReleaseJobs(Operation[list[int]]):
     """Give claimed jobs back that were never started; answer the ids of those that were still held.
 
-    It costs no attempt. A job that somebody asked to abort in the meantime is cancelled; one whose queueing lock was
-    taken in the meantime is too, for its sibling does the work.
+    It costs no attempt. A job that somebody asked to abort in the meantime ends aborted; one whose queueing lock was
+    taken in the meantime ends cancelled, for its sibling does the work.
     """
 
     claims: Sequence[jobs.Claim]
