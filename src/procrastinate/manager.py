@@ -7,7 +7,7 @@ import json
 import logging
 import warnings
 from collections.abc import Awaitable, Iterable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from procrastinate import connector, exceptions, jobs, types
 from procrastinate.store import flows
@@ -116,15 +116,17 @@ class JobManager:
         names = None if queues is None else list(queues)
         return await self._follow_async(flows.fetch_one(names, worker_id))
 
-    async def finish_job(self, job: jobs.Job, status: jobs.Status, delete_job: bool) -> None:
+    async def finish_job(self, job: jobs.Job, status: jobs.Status, delete_job: bool, connection: Any = None) -> None:
         """End a waiting or running job as succeeded, failed or aborted, or delete it.
 
         Raises ConnectorException for another status, and if the job is over or unknown.
         """
         assert job.id is not None, "a job that was never deferred cannot be finished"  # noqa: S101
-        await self.finish_job_by_id_async(job.id, status, delete_job)
+        await self.finish_job_by_id_async(job.id, status, delete_job, connection)
 
-    async def finish_job_by_id_async(self, job_id: int, status: jobs.Status, delete_job: bool) -> None:
+    async def finish_job_by_id_async(
+        self, job_id: int, status: jobs.Status, delete_job: bool, connection: Any = None
+    ) -> None:
         """Do as `finish_job`, by the job's id."""
         if status not in (jobs.Status.SUCCEEDED, jobs.Status.FAILED, jobs.Status.ABORTED):
             raise exceptions.ConnectorException(
@@ -132,7 +134,7 @@ class JobManager:
             )
         operation = FinishJob(job_id=job_id, status=status, delete=delete_job)
         refusal = f'Job was not found or not in "doing" or "todo" status (job id: {job_id})'
-        await self._follow_async(flows.change(operation, refusal))
+        await self._follow_async(flows.change(operation, refusal), connection)
 
     # Changing
 
@@ -164,10 +166,11 @@ class JobManager:
         priority: int | None = None,
         queue: str | None = None,
         lock: str | None = None,
+        connection: Any = None,
     ) -> None:
         """Put a failed or running job back to wait, now or at a time. See `retry_job_by_id`."""
         assert job.id is not None, "a job that was never deferred cannot be retried"  # noqa: S101
-        await self.retry_job_by_id_async(job.id, retry_at or types.utcnow(), priority, queue, lock)
+        await self.retry_job_by_id_async(job.id, retry_at or types.utcnow(), priority, queue, lock, connection)
 
     def retry_job_by_id(
         self,
@@ -176,13 +179,14 @@ class JobManager:
         priority: int | None = None,
         queue: str | None = None,
         lock: str | None = None,
+        connection: Any = None,
     ) -> None:
         """Put a failed or running job back to wait; None keeps what it has. The run that goes on is fenced off.
 
         Raises ValueError for a naive time, ConnectorException if the job is unknown or neither failed nor running,
         AlreadyEnqueued if its queueing lock is taken.
         """
-        self._follow(_retry(job_id, retry_at, priority, queue, lock))
+        self._follow(_retry(job_id, retry_at, priority, queue, lock), connection)
 
     async def retry_job_by_id_async(
         self,
@@ -191,9 +195,10 @@ class JobManager:
         priority: int | None = None,
         queue: str | None = None,
         lock: str | None = None,
+        connection: Any = None,
     ) -> None:
         """Do as `retry_job_by_id`, asynchronously."""
-        await self._follow_async(_retry(job_id, retry_at, priority, queue, lock))
+        await self._follow_async(_retry(job_id, retry_at, priority, queue, lock), connection)
 
     async def delete_old_jobs(
         self,
@@ -232,6 +237,7 @@ class JobManager:
         queue: str | None = None,
         task_name: str | None = None,
         seconds_since_heartbeat: float = 30,
+        connection: Any = None,
     ) -> Iterable[jobs.Job]:
         """Return the running jobs whose worker gave no sign of life for `seconds_since_heartbeat`.
 
@@ -243,7 +249,7 @@ class JobManager:
         operation = GetStalledJobs(
             queue=queue, task_name=task_name, seconds_since_heartbeat=seconds_since_heartbeat, nb_seconds=nb_seconds
         )
-        return await self._ask_async(operation)
+        return await self._ask_async(operation, connection)
 
     def list_jobs(
         self,
@@ -254,6 +260,7 @@ class JobManager:
         lock: str | None = None,
         queueing_lock: str | None = None,
         worker_id: int | None = None,
+        connection: Any = None,
     ) -> list[jobs.Job]:
         """Return the jobs that meet all conditions, by id; None means any. Raises ValueError for an unknown status."""
         return self._ask(
@@ -265,7 +272,8 @@ class JobManager:
                 lock=lock,
                 queueing_lock=queueing_lock,
                 worker_id=worker_id,
-            )
+            ),
+            connection,
         )
 
     async def list_jobs_async(
@@ -277,6 +285,7 @@ class JobManager:
         lock: str | None = None,
         queueing_lock: str | None = None,
         worker_id: int | None = None,
+        connection: Any = None,
     ) -> list[jobs.Job]:
         """Do as `list_jobs`, asynchronously."""
         return await self._ask_async(
@@ -288,7 +297,8 @@ class JobManager:
                 lock=lock,
                 queueing_lock=queueing_lock,
                 worker_id=worker_id,
-            )
+            ),
+            connection,
         )
 
     def list_queues(
@@ -297,9 +307,10 @@ class JobManager:
         task: str | None = None,
         status: str | jobs.Status | None = None,
         lock: str | None = None,
+        connection: Any = None,
     ) -> list[dict[str, Any]]:
         """Return the number of jobs by status for each queue; conditions as for `list_jobs`."""
-        return self._ask(CountJobs(by="queue", queue=queue, task=task, status=_status(status), lock=lock))
+        return self._ask(_count("queue", queue, task, status, lock), connection)
 
     async def list_queues_async(
         self,
@@ -307,9 +318,10 @@ class JobManager:
         task: str | None = None,
         status: str | jobs.Status | None = None,
         lock: str | None = None,
+        connection: Any = None,
     ) -> list[dict[str, Any]]:
         """Do as `list_queues`, asynchronously."""
-        return await self._ask_async(CountJobs(by="queue", queue=queue, task=task, status=_status(status), lock=lock))
+        return await self._ask_async(_count("queue", queue, task, status, lock), connection)
 
     def list_tasks(
         self,
@@ -317,9 +329,10 @@ class JobManager:
         task: str | None = None,
         status: str | jobs.Status | None = None,
         lock: str | None = None,
+        connection: Any = None,
     ) -> list[dict[str, Any]]:
         """Return the number of jobs by status for each task; conditions as for `list_jobs`."""
-        return self._ask(CountJobs(by="task", queue=queue, task=task, status=_status(status), lock=lock))
+        return self._ask(_count("task", queue, task, status, lock), connection)
 
     async def list_tasks_async(
         self,
@@ -327,9 +340,10 @@ class JobManager:
         task: str | None = None,
         status: str | jobs.Status | None = None,
         lock: str | None = None,
+        connection: Any = None,
     ) -> list[dict[str, Any]]:
         """Do as `list_tasks`, asynchronously."""
-        return await self._ask_async(CountJobs(by="task", queue=queue, task=task, status=_status(status), lock=lock))
+        return await self._ask_async(_count("task", queue, task, status, lock), connection)
 
     def list_locks(
         self,
@@ -337,9 +351,10 @@ class JobManager:
         task: str | None = None,
         status: str | jobs.Status | None = None,
         lock: str | None = None,
+        connection: Any = None,
     ) -> list[dict[str, Any]]:
         """Return the number of jobs by status for each lock; conditions as for `list_jobs`."""
-        return self._ask(CountJobs(by="lock", queue=queue, task=task, status=_status(status), lock=lock))
+        return self._ask(_count("lock", queue, task, status, lock), connection)
 
     async def list_locks_async(
         self,
@@ -347,13 +362,14 @@ class JobManager:
         task: str | None = None,
         status: str | jobs.Status | None = None,
         lock: str | None = None,
+        connection: Any = None,
     ) -> list[dict[str, Any]]:
         """Do as `list_locks`, asynchronously."""
-        return await self._ask_async(CountJobs(by="lock", queue=queue, task=task, status=_status(status), lock=lock))
+        return await self._ask_async(_count("lock", queue, task, status, lock), connection)
 
-    async def list_jobs_to_abort_async(self, queue: str | None = None) -> list[int]:
+    async def list_jobs_to_abort_async(self, queue: str | None = None, connection: Any = None) -> list[int]:
         """Return the ids of the running jobs that somebody asked to abort."""
-        return await self._ask_async(ListJobsToAbort(queue=queue))
+        return await self._ask_async(ListJobsToAbort(queue=queue), connection)
 
     def check_connection(self) -> bool:
         """Tell whether the database can be reached and has the table of jobs."""
@@ -409,6 +425,16 @@ def _retry(
         raise ValueError(f"Timezone aware datetime is required (retry_at={retry_at!r})")
     operation = RetryJob(job_id=job_id, retry_at=retry_at, priority=priority, queue=queue, lock=lock)
     return flows.change(operation, f"Job was not found or has an invalid status to retry (job id: {job_id})")
+
+
+def _count(
+    by: Literal["queue", "task", "lock"],
+    queue: str | None,
+    task: str | None,
+    status: str | jobs.Status | None,
+    lock: str | None,
+) -> CountJobs:
+    return CountJobs(by=by, queue=queue, task=task, status=_status(status), lock=lock)
 
 
 def _status(status: str | jobs.Status | None) -> str | None:

@@ -1,19 +1,22 @@
-"""Looks for abort requests, for those whose notification did not arrive."""
+"""Looks for abort requests."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from typing_extensions import override
 
 from procrastinate import connector
 from procrastinate.store.jobs import ListJobsToAbort
-from procrastinate.worker.service import Service, jittered
+from procrastinate.worker.service import Service, Wakeup, jittered
 
 
 class AbortPoller(Service):
-    """Asks for abort requests now and then, while jobs run."""
+    """Asks which of the worker's jobs are to stop: on a notification, and now and then while jobs run.
+
+    A notification only says when to look. Channels belong to the whole database, where another instance may have a job
+    of the same id in another schema, and anybody may send on them.
+    """
 
     name = "abort poller"
 
@@ -31,11 +34,16 @@ class AbortPoller(Service):
         self._interval = max(interval, 0.01)
         self._has_jobs = has_jobs
         self._on_abort = on_abort
+        self._wakeup = Wakeup()
+
+    def wake(self) -> None:
+        """Look now: somebody asked for an abort."""
+        self._wakeup.ring()
 
     @override
     async def run(self) -> None:
         while True:
-            await asyncio.sleep(jittered(self._interval))
+            await self._wakeup.wait(jittered(self._interval))
             if self._has_jobs():
                 for job_id in await self._connector.run_async(ListJobsToAbort(worker_id=self._worker_id)):
                     self._on_abort(job_id)

@@ -26,9 +26,9 @@ class Listener(Service):
         queues: Sequence[str] | None,
         on_ready: Callable[[], None],
         on_scheduled: Callable[[], None],
-        on_abort: Callable[[int], None],
+        on_abort: Callable[[], None],
     ) -> None:
-        """Call `on_ready` for jobs that can be fetched, `on_scheduled` for later ones, `on_abort` with a job's id."""
+        """Call `on_ready` for jobs that can be fetched, `on_scheduled` for later ones, `on_abort` for requests."""
         self._connector = connector
         self._channels = channels_for(queues)
         self._on_ready = on_ready
@@ -44,16 +44,17 @@ class Listener(Service):
         # Whatever was sent while nobody listened is found by looking.
         self._on_ready()
         self._on_scheduled()
+        self._on_abort()
 
     async def _receive(self, *, channel: str, payload: str) -> None:
         try:
             notification = json.loads(payload)
-            kind, job_id = notification["type"], notification["job_id"]
+            kind = notification["type"]
         except (ValueError, TypeError, KeyError):
             logger.warning("A notification on %s could not be read: %.200r", channel, payload)
             return
         if kind == "abort_job_requested":
-            self._on_abort(job_id)
+            self._on_abort()
         elif notification.get("scheduled"):
             self._on_scheduled()
         else:

@@ -223,9 +223,7 @@ class _Life:
         until_drained: list[Service] = [completer, opener, aborts]
         if settings.listen_notify:
             queues = settings.queues
-            until_drained.append(
-                Listener(self._connector, queues, self._wake_fetcher, stager.wake, self._abort_requested)
-            )
+            until_drained.append(Listener(self._connector, queues, self._wake_fetcher, stager.wake, aborts.wake))
         for service in [*until_drained, fetcher, stager, housekeeping, PeriodicDeferrer(self._connector, schedule)]:
             self._start(service)
         watchdog = asyncio.create_task(self._watch(presence), name="watchdog")
