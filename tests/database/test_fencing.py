@@ -182,3 +182,17 @@ def test_a_removed_worker_claims_nothing_until_it_is_back(connection, worker):
     assert not support.run(UpdateHeartbeat(worker_id=worker, revive=True), connection)
     assert support.run(UpdateHeartbeat(worker_id=worker), connection)
     assert len(support.fetch(connection, worker).claims) == 1
+
+
+def test_an_abort_request_that_meets_a_claim_halfway(connection, database, worker):
+    """The snapshot of the request still shows a waiting job; the row that it gets hold of is running."""
+    support.defer(connection)
+    with support.connected(database) as claimer, support.connected(database) as asker, support.threads(1) as threads:
+        claimed = support.claim(claimer, worker)
+        request = threads.submit(support.run, CancelJob(job_id=claimed.job.id, abort=True, delete=False), asker)
+        support.wait_until_blocked(connection, asker, request)
+        claimer.commit()
+        answer = request.result(support.PATIENCE)
+        asker.commit()
+    assert (answer.status, answer.changed) == ("doing", True)
+    assert support.value(connection, "select abort_requested from procrastinate_jobs") is True

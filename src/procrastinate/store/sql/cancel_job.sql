@@ -20,7 +20,9 @@ cancelled as (
 ),
 asked as (
   update procrastinate_jobs
-  set abort_requested = true, abort_requested_at = coalesce(abort_requested_at, now())
+  -- Not `true`: a claim may have committed since the snapshot. PostgreSQL checks the table's constraints on the row that
+  -- the snapshot shows, still `todo`, before it turns to the newest version.
+  set abort_requested = (status = 'doing'), abort_requested_at = coalesce(abort_requested_at, now())
   where id = any (array(select id from target where status = 'doing' and %(abort)s::boolean))
   returning id, queue_name
 ),
