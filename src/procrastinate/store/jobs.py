@@ -364,7 +364,7 @@ class CountJobs(Operation[list[dict[str, Any]]]):
     """Answer the number of jobs by status, for each queue, task or lock.
 
     They are dictionaries with `name`, `jobs_count` and one key for each status, ordered by name. Jobs without a lock
-    are not counted by lock.
+    are not counted by lock. `limit` is how many names are answered, None for all.
     """
 
     by: Literal["queue", "task", "lock"]
@@ -372,6 +372,7 @@ class CountJobs(Operation[list[dict[str, Any]]]):
     task: str | None = None
     status: str | None = None
     lock: str | None = None
+    limit: int | None = None
 
     @override
     def decode(self, rows: Sequence[Row], json: Json) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from procrastinate import exceptions, types
 from procrastinate.jobs import Claim, Job, Status
-from procrastinate.store import channels, jobs, locks, schedule, tables, workers
+from procrastinate.store import channels, inspection, jobs, locks, schedule, tables, workers
 from procrastinate.store.operation import Json, Operation, Row
 
 T = TypeVar("T")
@@ -98,6 +98,7 @@ class MemoryStore:
         with self._mutex:
             self.jobs: dict[int, JobRow] = {}
             self.workers: dict[int, datetime.datetime] = {}
+            self._registrations: dict[int, tuple[str | None, datetime.datetime]] = {}
             self.periodic_defers: dict[tuple[str, str], int] = {}
             self.chores: dict[str, datetime.datetime] = {}
             self.table_exists = True
@@ -426,7 +427,37 @@ class MemoryStore:
             queue_name=operation.queue, task_name=operation.task, status=operation.status, lock=operation.lock
         )
         counts = collections.Counter((row[column], row["status"]) for row in found if row[column] is not None)
-        return [(name, status, count) for (name, status), count in sorted(counts.items())]
+        names = sorted({name for name, _ in counts})[: operation.limit]
+        return [(name, status, count) for (name, status), count in sorted(counts.items()) if name in names]
+
+    def _chosen(self, conditions: inspection.JobFilter) -> list[JobRow]:
+        statuses = conditions.statuses
+        _check_statuses(*(statuses or ()))
+        found = self._find(
+            id=conditions.id,
+            queue_name=conditions.queue,
+            task_name=conditions.task,
+            lock=conditions.lock,
+            queueing_lock=conditions.queueing_lock,
+            worker_id=conditions.worker_id,
+        )
+        return [row for row in found if statuses is None or row["status"] in statuses]
+
+    @_rows.register
+    def _find_jobs(self, operation: inspection.FindJobs) -> Sequence[Row]:
+        before = operation.before
+        found = [row for row in self._chosen(operation.conditions) if before is None or row["id"] < before]
+        history = ("waits_for", "created_at", "attempted_at", "finalized_at")
+        answer: list[Row] = []
+        for row in found[::-1][: operation.limit]:
+            log = standard_json.dumps(row["attempts_log"]) if operation.with_log and row["attempts_log"] else None
+            answer.append((*self._job_columns(row), *(row[column] for column in history), log))
+        return answer
+
+    @_rows.register
+    def _count_found_jobs(self, operation: inspection.CountFoundJobs) -> Sequence[Row]:
+        counts = collections.Counter(row["status"] for row in self._chosen(operation.conditions))
+        return [(status.value, counts[status.value]) for status in Status if counts[status.value]]
 
     @_rows.register
     def _list_jobs_to_abort(self, operation: jobs.ListJobsToAbort) -> Sequence[Row]:
@@ -516,7 +547,18 @@ class MemoryStore:
     def _register_worker(self, operation: workers.RegisterWorker) -> Sequence[Row]:
         self._last_worker_id += 1
         self.workers[self._last_worker_id] = self._at
+        self._registrations[self._last_worker_id] = (operation.worker_name, self._at)
         return [(self._last_worker_id,)]
+
+    @_rows.register
+    def _list_workers(self, operation: inspection.ListWorkers) -> Sequence[Row]:
+        answer: list[Row] = []
+        for worker_id, heartbeat in sorted(self.workers.items())[: operation.limit]:
+            running = len(self._find(status="doing", worker_id=worker_id))
+            silence = (self._at - heartbeat).total_seconds()
+            name, started_at = self._registrations.get(worker_id, (None, heartbeat))
+            answer.append((worker_id, name, started_at, heartbeat, silence, running))
+        return answer
 
     @_rows.register
     def _unregister_worker(self, operation: workers.UnregisterWorker) -> Sequence[Row]:
@@ -528,6 +570,8 @@ class MemoryStore:
     @_rows.register
     def _update_heartbeat(self, operation: workers.UpdateHeartbeat) -> Sequence[Row]:
         is_there = operation.worker_id in self.workers
+        if not is_there and operation.revive:
+            self._registrations[operation.worker_id] = (None, self._at)
         if is_there or operation.revive:
             self.workers[operation.worker_id] = self._at
         return [(is_there,)]

@@ -1,0 +1,130 @@
+"""The operations with which people look at jobs and workers: every answer is bounded, however big the tables are."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+from typing_extensions import override
+
+from procrastinate import jobs
+from procrastinate.store.jobs import job_from_row
+from procrastinate.store.operation import Json, Operation, Row, T
+
+
+@attrs.frozen(kw_only=True)
+class JobRecord:
+    """A job with its history.
+
+    Attributes:
+        job: the job.
+        waits_for: which gate keeps a waiting job back, `time` or `lock`, or None.
+        created_at: when it was deferred.
+        attempted_at: when its latest run began, or None.
+        finalized_at: when it ended, or None.
+        attempts_log: one object for each attempt that ended in anything but plain success; None if nobody asked.
+    """
+
+    job: jobs.Job
+    waits_for: str | None
+    created_at: datetime.datetime
+    attempted_at: datetime.datetime | None
+    finalized_at: datetime.datetime | None
+    attempts_log: list[dict[str, Any]] | None
+
+
+@attrs.frozen(kw_only=True)
+class JobFilter:
+    """Conditions on jobs, all of which must be met; None means any."""
+
+    id: int | None = None
+    queue: str | None = None
+    task: str | None = None
+    statuses: Sequence[str] | None = None
+    lock: str | None = None
+    queueing_lock: str | None = None
+    worker_id: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class _Filtered(Operation[T]):
+    conditions: JobFilter
+
+    @override
+    def parameters(self, json: Json) -> dict[str, Any]:
+        fields = attrs.asdict(self, recurse=False)
+        return {**attrs.asdict(fields.pop("conditions"), recurse=False), **fields}
+
+
+@attrs.frozen(kw_only=True)
+class FindJobs(_Filtered[list[JobRecord]]):
+    """Answer up to `limit` jobs that meet the conditions, newest first; those before the id `before`, for next pages.
+
+    Logs of attempts, which may be big, are read only `with_log`.
+    """
+
+    limit: int
+    before: int | None = None
+    with_log: bool = False
+
+    @override
+    def decode(self, rows: Sequence[Row], json: Json) -> list[JobRecord]:
+        return [
+            JobRecord(
+                job=job_from_row(row, json),
+                waits_for=row[12],
+                created_at=row[13],
+                attempted_at=row[14],
+                finalized_at=row[15],
+                attempts_log=(json.loads(row[16]) if row[16] is not None else []) if self.with_log else None,
+            )
+            for row in rows
+        ]
+
+
+@attrs.frozen(kw_only=True)
+class CountFoundJobs(_Filtered[dict[str, int]]):
+    """Answer how many jobs meet the conditions, by status; statuses without any are left out."""
+
+    @override
+    def decode(self, rows: Sequence[Row], json: Json) -> dict[str, int]:
+        return {row[0]: row[1] for row in rows}
+
+
+@attrs.frozen(kw_only=True)
+class WorkerRecord:
+    """A registered worker.
+
+    Attributes:
+        id: its id.
+        name: its name, None if it gave none.
+        started_at: when it was registered.
+        last_heartbeat: its latest sign of life.
+        silence: seconds since then, by the database's clock.
+        running: how many jobs it runs.
+    """
+
+    id: int
+    name: str | None
+    started_at: datetime.datetime
+    last_heartbeat: datetime.datetime
+    silence: float
+    running: int
+
+
+@attrs.frozen(kw_only=True)
+class ListWorkers(Operation[list[WorkerRecord]]):
+    """Answer up to `limit` workers, by id."""
+
+    limit: int
+
+    @override
+    def decode(self, rows: Sequence[Row], json: Json) -> list[WorkerRecord]:
+        return [
+            WorkerRecord(
+                id=row[0], name=row[1], started_at=row[2], last_heartbeat=row[3], silence=row[4], running=row[5]
+            )
+            for row in rows
+        ]
