@@ -8,11 +8,12 @@ speed: it walks through all jobs where PostgreSQL has an index.
 from __future__ import annotations
 
 import collections
+import contextlib
 import datetime
 import functools
 import json as standard_json
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, TypeVar
 
 from procrastinate import exceptions, types
@@ -25,6 +26,9 @@ T = TypeVar("T")
 # One row of procrastinate_jobs, by column.
 JobRow = dict[str, Any]
 Subscriber = Callable[[str, str], None]
+
+# The columns that hold times, and so do the keys of the log's entries that end like them.
+TIMES = ("scheduled_at", "created_at", "attempted_at", "abort_requested_at", "finalized_at")
 
 LOG_LENGTH = 50
 NAME_LENGTH = 128
@@ -57,6 +61,11 @@ def _moment(text: str | None) -> datetime.datetime | None:
 
 def _text(moment: datetime.datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()
+
+
+def _aged(entry: dict[str, Any], by: datetime.timedelta) -> dict[str, Any]:
+    times = {key: _moment(text) for key, text in entry.items() if key.endswith("_at") and text is not None}
+    return entry | {key: _text(moment - by) for key, moment in times.items() if moment is not None}
 
 
 def _line_order(row: JobRow) -> tuple[int, int]:
@@ -109,15 +118,29 @@ class MemoryStore:
 
     def answer(self, operation: Operation[T]) -> T:
         """Answer an operation, as a transaction of its own; raise what a connector would raise."""
+        with self._transaction():
+            return operation.decode(self._rows(operation), self._json)
+
+    def age(self, by: datetime.timedelta) -> None:
+        """Make all that happened to jobs, and all that they wait for, so much earlier: as if that time had passed."""
+        with self._transaction():
+            for row in self.jobs.values():
+                row.update({column: row[column] - by for column in TIMES if row[column] is not None})
+                if row["attempts_log"]:
+                    row["attempts_log"] = [_aged(entry, by) for entry in row["attempts_log"]]
+            self._notify_inserted(self._find(status="todo", waits_for="time"))
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Generator[None]:
+        """Let time stand still, and send the notifications at the end; none after an error."""
         with self._mutex:
-            # As in a transaction, the time stands still, and notifications go out at its end.
             self._at = self._now()
-            answer = operation.decode(self._rows(operation), self._json)
-            notifications, self._notifications = self._notifications, []
+            self._notifications = []
+            yield
+            notifications = self._notifications
         for channel, payload in notifications:
             for subscriber in list(self.subscribers):
                 subscriber(channel, payload)
-        return answer
 
     @functools.singledispatchmethod
     def _rows(self, operation: Operation[Any]) -> Sequence[Row]:
