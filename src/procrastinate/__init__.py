@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 from importlib import util
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from procrastinate import exceptions
+from procrastinate.moved import MovedElsewhere
 
 if TYPE_CHECKING:
     from procrastinate.app import App
@@ -52,29 +52,10 @@ _MODULES = {
     "SyncPsycopgConnector": "sync_psycopg_connector",
 }
 
-_METADATA = {
-    "__author__": "Author",
-    "__author_email__": "Author-email",
-    "__license__": "License-Expression",
-    "__url__": "Home-page",
-}
+# Their drivers are extras.
+_CONTRIB = {"AiopgConnector": "aiopg", "Psycopg2Connector": "psycopg2"}
 
-
-class _Moved:
-    """Stands where a connector was that lives in an optional package now; says so at any use."""
-
-    def __init__(self, name: str, module: str) -> None:
-        self.__text = f"procrastinate.{name} has been moved to procrastinate.contrib.{module}.{name}"
-
-    def __call__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        raise exceptions.MovedElsewhere(self.__text)
-
-    def __getattr__(self, name: str) -> NoReturn:
-        raise exceptions.MovedElsewhere(self.__text)
-
-
-AiopgConnector = _Moved("AiopgConnector", "aiopg")
-Psycopg2Connector = _Moved("Psycopg2Connector", "psycopg2")
+_METADATA = {"__author__": "author", "__author_email__": "email", "__license__": "license", "__url__": "url"}
 
 if not TYPE_CHECKING:  # type checkers would take any name for a public one
 
@@ -82,10 +63,14 @@ if not TYPE_CHECKING:  # type checkers would take any name for a public one
         """Import a public name, or one of the package's modules."""
         if name in _MODULES:
             value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+        elif name in _CONTRIB:
+            location = f"{__name__}.contrib.{_CONTRIB[name]}"
+            try:
+                value = getattr(importlib.import_module(location), name)
+            except ImportError:
+                value = MovedElsewhere(name, location)
         elif name in _METADATA:
-            from importlib import metadata  # noqa: PLC0415  slow, and rarely asked for
-
-            value = metadata.metadata("procrastinate").get(_METADATA[name]) or ""
+            value = importlib.import_module(f"{__name__}.metadata").extract_metadata()[_METADATA[name]]
         elif not name.startswith("_") and util.find_spec(f"{__name__}.{name}") is not None:
             value = importlib.import_module(f"{__name__}.{name}")
         else:

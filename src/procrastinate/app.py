@@ -5,30 +5,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-import importlib
 import logging
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from typing import Any, Generic, Self, TypeVar
 
 from typing_extensions import Unpack, override
 
-from procrastinate import builtin_tasks, connector, exceptions, jobs, manager, periodic, schema, tasks
+from procrastinate import builtin_tasks, connector, exceptions, importing, jobs, manager, periodic, schema, tasks
 from procrastinate.blueprints import Blueprint
 from procrastinate.worker import Worker, WorkerOptions
 
-__all__ = ["App", "WorkerOptions"]
+__all__ = ["App", "AwaitableContext", "WorkerOptions"]
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
-class OpenedAsync(Generic[T]):
+class AwaitableContext(Generic[T]):
     """What `open_async` returns: awaited, it opens; with `async with`, it also closes at the end."""
 
-    def __init__(self, value: T, opens: Callable[[], Awaitable[None]], closes: Callable[[], Awaitable[None]]) -> None:
-        """Give `value` once `opens` has been awaited."""
-        self._value, self._open, self._close = value, opens, closes
+    def __init__(
+        self,
+        open_coro: Callable[[], Awaitable[Any]],
+        close_coro: Callable[[], Awaitable[Any]],
+        return_value: T,
+    ) -> None:
+        """Give `return_value` once `open_coro` has been called and awaited; call `close_coro` at the end."""
+        self._open, self._close, self._value = open_coro, close_coro, return_value
 
     async def _opened(self) -> T:
         await self._open()
@@ -70,8 +74,20 @@ class App(Blueprint):
     ) -> None:
         """Make an app; nothing is opened yet.
 
-        Raises TypeError if `periodic_defaults` has an unknown key.
+        Args:
+            connector: how the database is reached.
+            import_paths: names of modules that hold tasks.
+            worker_defaults: options of workers, where `run_worker` says nothing else.
+            periodic_defaults: options of periodic tasks: `max_delay`, the age in seconds beyond which a tick that was
+                missed is left out; 600 if it is not given.
+
+        Raises:
+            TypeError: `periodic_defaults` has an unknown key, or an argument is of a wrong type.
         """
+        if isinstance(connector, type):
+            raise TypeError(f"connector takes an object, not a class: write connector={connector.__name__}(…)")
+        if isinstance(import_paths, str):
+            raise TypeError(f"import_paths takes several names, not one text: write import_paths=[{import_paths!r}]")
         super().__init__()
         self.connector = connector
         self.import_paths = list(import_paths or [])
@@ -97,23 +113,7 @@ class App(Blueprint):
 
         Raises LoadFromPathError, caused by the module's own error if it has one.
         """
-        module_name, dot, name = dotted_path.rpartition(".")
-        if not dot or not module_name:
-            raise exceptions.LoadFromPathError(f"{dotted_path} is not a valid path: write module.attribute")
-        try:
-            module = importlib.import_module(module_name)
-        except Exception as error:
-            reason = f"{error}" if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
-            raise exceptions.LoadFromPathError(f"{module_name} could not be imported: {reason}") from error
-        try:
-            found = getattr(module, name)
-        except AttributeError as error:
-            raise exceptions.LoadFromPathError(f"{dotted_path} was not found: {error}") from error
-        if not isinstance(found, cls):
-            raise exceptions.LoadFromPathError(
-                f"Object at {dotted_path} is not of type {cls.__name__} but {type(found).__name__}"
-            )
-        return found
+        return importing.load_from_path(dotted_path, cls)
 
     def with_connector(self, connector: connector.BaseConnector) -> Self:
         """Return another app that shares the tasks and settings of this one. Deprecated: use `replace_connector`.
@@ -158,15 +158,13 @@ class App(Blueprint):
         """Import the modules of `import_paths`, once; their errors are raised as they are."""
         if self._imported:
             return
-        for path in self.import_paths:
-            logger.debug("Importing module %s", path, extra={"action": "import_module", "module_name": path})
-            importlib.import_module(path)
+        importing.import_all(self.import_paths)
         self._imported = True
         names = list(self.tasks)
         logger.debug("All tasks imported", extra={"action": "imported_tasks", "tasks": names})
 
     async def run_worker_async(self, **kwargs: Unpack[WorkerOptions]) -> None:
-        """Run jobs until stopped; the app must be open.
+        """Run jobs until stopped, on the running loop; the app must be open.
 
         Options that are not given come from `worker_defaults`, then from WorkerSettings, which explains them.
 
@@ -180,7 +178,19 @@ class App(Blueprint):
         await Worker(self, **{**self.worker_defaults, **kwargs}).run()
 
     def run_worker(self, **kwargs: Unpack[WorkerOptions]) -> None:
-        """Open the app, run jobs until stopped, and close the app: `run_worker_async` for scripts."""
+        """Open the app, run jobs until stopped, and close the app: `run_worker_async` for scripts.
+
+        Raises what `run_worker_async` raises, and RuntimeError where a loop is running already.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            pass
+        else:
+            raise RuntimeError(
+                "run_worker starts an event loop of its own, and one is running here: open the app with "
+                "`async with app.open_async():` and write `await app.run_worker_async(...)`."
+            )
 
         async def run() -> None:
             async with self.open_async():
@@ -210,9 +220,9 @@ class App(Blueprint):
         """Close what `open` opened."""
         self.connector.get_sync_connector().close()
 
-    def open_async(self, pool: connector.Pool | None = None) -> OpenedAsync[Self]:
+    def open_async(self, pool: connector.Pool | None = None) -> AwaitableContext[Self]:
         """Open the connections for async calls, or use those of a pool: `await` it, or use it with `async with`."""
-        return OpenedAsync(self, lambda: self.connector.open_async(pool), self.close_async)
+        return AwaitableContext(lambda: self.connector.open_async(pool), self.close_async, self)
 
     async def close_async(self) -> None:
         """Close what `open_async` opened."""

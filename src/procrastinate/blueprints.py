@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import sys
-from collections.abc import Callable
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
+from collections.abc import Callable, Iterable
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 import attrs
 from typing_extensions import Unpack
 
-from procrastinate import exceptions, jobs, retry
+from procrastinate import exceptions, importing, jobs
 from procrastinate.job_context import JobContext
-from procrastinate.middleware import TaskMiddleware
 from procrastinate.periodic import AnyTask, PeriodicRegistry
-from procrastinate.tasks import ConfigureTaskOptions, Task, check_name
+from procrastinate.tasks import ConfigureTaskOptions, Task, TaskOptions, add_namespace, refuse_unknown_options
 
 logger = logging.getLogger(__name__)
 
@@ -44,66 +42,63 @@ class Blueprint:
         raise exceptions.UnboundTaskError
 
     @overload
-    def task(self, _func: Callable[P, R]) -> Task[P, R]: ...
+    def task(
+        self, _func: Callable[P, R], *, pass_context: Literal[False] = False, **options: Unpack[TaskOptions]
+    ) -> Task[P, R]: ...
 
     @overload
     def task(
         self,
-        _func: None = None,
+        _func: Callable[Concatenate[JobContext, P], R],
         *,
-        name: str | None = None,
-        aliases: list[str] | None = None,
-        retry: retry.RetryValue = False,
-        pass_context: Literal[False] = False,
-        queue: str = jobs.DEFAULT_QUEUE,
-        priority: int = jobs.DEFAULT_PRIORITY,
-        lock: str | None = None,
-        queueing_lock: str | None = None,
-        task_middleware: list[TaskMiddleware] | None = None,
-        check_arguments: bool = True,
+        pass_context: Literal[True],
+        **options: Unpack[TaskOptions],
+    ) -> Task[P, R, Concatenate[JobContext, P]]: ...
+
+    @overload
+    def task(
+        self, _func: None = None, *, pass_context: Literal[False] = False, **options: Unpack[TaskOptions]
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
     @overload
     def task(
-        self,
-        _func: None = None,
-        *,
-        name: str | None = None,
-        aliases: list[str] | None = None,
-        retry: retry.RetryValue = False,
-        pass_context: Literal[True],
-        queue: str = jobs.DEFAULT_QUEUE,
-        priority: int = jobs.DEFAULT_PRIORITY,
-        lock: str | None = None,
-        queueing_lock: str | None = None,
-        task_middleware: list[TaskMiddleware] | None = None,
-        check_arguments: bool = True,
+        self, _func: None = None, *, pass_context: Literal[True], **options: Unpack[TaskOptions]
     ) -> Callable[[Callable[Concatenate[JobContext, P], R]], Task[P, R, Concatenate[JobContext, P]]]: ...
 
-    def task(self, _func: Callable[..., Any] | None = None, **options: Any) -> Any:
+    def task(
+        self, _func: Callable[..., Any] | None = None, *, pass_context: bool = False, **options: Unpack[TaskOptions]
+    ) -> Any:
         """Make a task of a function: `@app.task` or `@app.task(queue="mail", …)`.
 
         Args:
-            name: what jobs call the task; by default `module.function`.
-            aliases: further names under which jobs may call it, for instance older ones.
-            retry: False for no retry, True for retries without end, a number of retries, or a strategy.
             pass_context: the function takes a JobContext first.
-            queue: where its jobs wait.
-            priority: bigger runs earlier.
-            lock: at most one job with this text runs at a time.
-            queueing_lock: at most one job with this text waits at a time.
-            task_middleware: functions around the task, outermost first, of its own kind, sync or async.
-            check_arguments: whether deferring checks the arguments against the function's signature.
-            **options: all of these; the overloads above have their types.
+            **options: in any number:
+
+                - `name`: what jobs call the task; by default `module.function`.
+                - `aliases`: further names under which jobs may call it, for instance older ones.
+                - `retry`: False for no retry, True for retries without end, a number of retries, or a strategy.
+                - `queue`: where its jobs wait; by default "default".
+                - `priority`: bigger runs earlier; by default 0.
+                - `lock`: at most one job with this text runs at a time.
+                - `queueing_lock`: at most one job with this text waits at a time.
+                - `task_middleware`: functions around the task, outermost first, of its own kind, sync or async.
+                - `check_arguments`: False switches off that deferring checks the arguments against the function's
+                  signature, for a task that runs elsewhere with another one.
 
         Raises:
             TaskAlreadyRegistered: a name or alias is taken.
-            TypeError: an option is unknown. See Task for what else.
+            FunctionPathError: no name is given, and none can be derived.
+            TypeError: an option is unknown or of the wrong type, or a middleware is no callable.
+            ValueError: a name or the priority does not fit the database.
+            MiddlewareKindMismatch: a middleware is async and the task is not, or the reverse.
         """
+        refuse_unknown_options(options, TaskOptions.__annotations__, "task")
 
         def register(func: Callable[..., Any]) -> Task[..., Any]:
+            if not callable(func):
+                raise TypeError(f"A task is made of a function, not of {func!r}: write @app.task(name={func!r})")
             settings: dict[str, Any] = {"queue": jobs.DEFAULT_QUEUE, **options}
-            task: Task[..., Any] = Task(func, blueprint=self, **settings)
+            task: Task[..., Any] = Task(func, blueprint=self, pass_context=pass_context, **settings)
             self.register(task)
             return task
 
@@ -112,10 +107,13 @@ class Blueprint:
     def register(self, task: Task[..., Any]) -> None:
         """Add a task under its name and aliases, all or none. Raises TaskAlreadyRegistered."""
         names = [task.name, *task.aliases]
+        self._refuse_taken(names)
+        self.tasks |= dict.fromkeys(names, task)
+
+    def _refuse_taken(self, names: Iterable[str]) -> None:
         for name in names:
             if name in self.tasks:
                 raise exceptions.TaskAlreadyRegistered(f"A task named {name} was already registered")
-        self.tasks |= dict.fromkeys(names, task)
 
     def periodic(
         self, *, cron: str, periodic_id: str = "", **configure_kwargs: Unpack[ConfigureTaskOptions]
@@ -125,21 +123,23 @@ class Blueprint:
         The function receives `timestamp`, the tick in seconds since the epoch.
 
         Args:
-            cron: when, in UTC: minute, hour, day, month, weekday, and seconds as a sixth field if wanted.
+            cron: when, in UTC: minute, hour, day, month, weekday, and seconds as a sixth field if wanted; or `@hourly`
+                and the like. `H` and `R` stand for a number that is drawn from the task's name, so that many schedules
+                spread out and all workers agree.
             periodic_id: tells several schedules of one task from each other.
             **configure_kwargs: settings of the jobs, as for `Task.configure`.
 
         Raises:
             ValueError: the cron expression is wrong.
+            TypeError: an option is unknown, or the task takes no `timestamp`.
             TaskAlreadyRegistered: the task has a schedule under this periodic_id.
         """
         return self.periodic_registry.periodic_decorator(cron, periodic_id, **configure_kwargs)
 
     def add_task_alias(self, task: Task[..., Any], alias: str) -> None:
         """Let jobs call a task by another name, as it stands. Raises TaskAlreadyRegistered if it is taken."""
-        if alias in self.tasks:
-            raise exceptions.TaskAlreadyRegistered(f"A task named {alias} was already registered")
-        self.tasks[alias] = task
+        self._refuse_taken([alias])
+        self.tasks[jobs.check_name(alias, "task")] = task
 
     def add_tasks_from(self, blueprint: Blueprint, *, namespace: str = "") -> None:
         """Take over the tasks of another blueprint, their names prefixed by `namespace:` if one is given.
@@ -152,9 +152,13 @@ class Blueprint:
         if any(task.blueprint is self for task in blueprint.tasks.values()):
             raise exceptions.TaskAlreadyRegistered("The tasks of this blueprint were added before")
         prefix = f"{namespace}:" if namespace else ""
-        names = {name: check_name(prefix + name.removeprefix(blueprint._prefix), "task") for name in blueprint.tasks}
-        if self.tasks.keys() & set(names.values()):
+        names = {
+            name: jobs.check_name(add_namespace(name.removeprefix(blueprint._prefix), namespace), "task")
+            for name in blueprint.tasks
+        }
+        if namespace and self.tasks.keys() & set(names.values()):
             raise exceptions.TaskAlreadyRegistered(f"A namespace named {namespace} was already registered")
+        self._refuse_taken(names.values())
         scheduled = list(blueprint.periodic_registry.periodic_tasks.values())
         for periodic_task in scheduled:
             task = periodic_task.task
@@ -185,14 +189,16 @@ class Blueprint:
                 schedules[key] = attrs.evolve(periodic_task, task=twin)
 
     def _warn_of_main_module(self) -> None:
-        module = _caller_module()
-        if not module:
+        try:
+            module = importing.caller_module_name()
+        except exceptions.CallerModuleUnknown:
             logger.warning(
                 "The module in which %s is instantiated could not be determined",
                 type(self).__name__,
                 extra={"action": "app_location_unknown"},
-                stack_info=True,
+                exc_info=True,
             )
+            return
         if module == "__main__":
             logger.warning(
                 "%s is instantiated in the main Python module (%s): tasks are then named after __main__, and a worker "
@@ -201,13 +207,3 @@ class Blueprint:
                 sys.argv[0],
                 extra={"action": "app_defined_in___main__"},
             )
-
-
-def _caller_module() -> str | None:
-    frame = inspect.currentframe()
-    while frame is not None:
-        name = cast("str", frame.f_globals.get("__name__", ""))
-        if name != "procrastinate" and not name.startswith("procrastinate."):
-            return name
-        frame = frame.f_back
-    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,7 @@ class JobContext:
     @property
     def queues_display(self) -> str:
         """The worker's queues, for people."""
-        return f"queues {', '.join(self.worker_queues)}" if self.worker_queues else "all queues"
+        return queues_display(self.worker_queues)
 
 
 @attrs.define(kw_only=True)
@@ -76,12 +77,16 @@ class JobResult:
         return (self.end_timestamp or current_timestamp) - self.start_timestamp
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what log records carry."""
-        if self.end_timestamp is None:
-            return {"start_timestamp": self.start_timestamp}
-        return {
+        """Return what log records carry: the start and the duration, and the end and the result once there are."""
+        context: dict[str, Any] = {
             "start_timestamp": self.start_timestamp,
-            "duration": self.duration(self.end_timestamp),
-            "end_timestamp": self.end_timestamp,
-            "result": self.result,
+            "duration": self.duration(time.time()),
         }
+        if self.end_timestamp is not None:
+            context |= {"end_timestamp": self.end_timestamp, "result": self.result}
+        return context
+
+
+def queues_display(queues: Iterable[str] | None) -> str:
+    """Return a worker's queues for people: `queues a, b`, or `all queues` for none."""
+    return f"queues {', '.join(queues)}" if queues else "all queues"

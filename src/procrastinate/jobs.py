@@ -6,15 +6,22 @@ import datetime
 import enum
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Generic, Literal, Protocol
 
 import attrs
-from typing_extensions import TypedDict
+from typing_extensions import ParamSpec, TypedDict
 
 logger = logging.getLogger(__name__)
 
+# The arguments of the task that a deferrer is for; any, where the task is not known.
+P = ParamSpec("P", default=...)
+
 DEFAULT_QUEUE = "default"
 DEFAULT_PRIORITY = 0
+
+# The database's columns.
+LONGEST_NAME = 128
+PRIORITIES = range(-(2**31), 2**31)
 
 
 class Status(enum.Enum):
@@ -54,13 +61,43 @@ class AbortJobRequested(TypedDict):
 Notification = JobInserted | AbortJobRequested
 
 
+def check_name(name: str, what: str) -> str:
+    """Return the name of a task or queue, or a periodic id.
+
+    Raises TypeError if it is no text, ValueError if the database has no room for it.
+    """
+    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]  users may give anything
+        raise TypeError(f"A {what} name is a text, not {name!r}")
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"This {what} name has {len(name)} characters, and at most {LONGEST_NAME} fit: {name[:40]!r}…")
+    return name
+
+
+def check_priority(priority: int) -> int:
+    """Return the priority. Raises TypeError if it is no integer, ValueError if the database has no room for it."""
+    if not isinstance(priority, int) or isinstance(priority, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"A priority is an integer, not {priority!r}")
+    if priority not in PRIORITIES:
+        raise ValueError(f"A priority is an integer of 32 bits, from -2147483648 to 2147483647, not {priority!r}")
+    return priority
+
+
+def lock_text(lock: object) -> str | None:
+    """Return a lock as the database stores it: the text of a number or UUID, None for none."""
+    return lock if lock is None or isinstance(lock, str) else str(lock)
+
+
 def check_aware(
     instance: Any,  # noqa: ARG001  attrs passes it
     attribute: attrs.Attribute[datetime.datetime | None],
     value: datetime.datetime | None,
 ) -> None:
     """Refuse a naive datetime in `attribute`: nobody could say which moment it means."""
-    if value is not None and value.utcoffset() is None:
+    if value is None:
+        return
+    if not isinstance(value, datetime.datetime):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"{attribute.name} takes a datetime, not {value!r}")
+    if value.utcoffset() is None:
         raise ValueError(
             f"Timezone aware datetime is required ({attribute.name}={value!r}): "
             "add a time zone, for instance value.replace(tzinfo=datetime.timezone.utc)"
@@ -169,7 +206,7 @@ def _accept_anything(task_kwargs: Mapping[str, Any]) -> None:
 
 
 @attrs.define
-class JobDeferrer:
+class JobDeferrer(Generic[P]):
     """A configured job, ready to be deferred as often as wanted.
 
     Attributes:
@@ -185,32 +222,56 @@ class JobDeferrer:
     connection: Any = None
     check_arguments: Callable[[Mapping[str, Any]], None] = attrs.field(default=_accept_anything, eq=False, repr=False)
 
-    def make_new_job(self, **task_kwargs: Any) -> Job:
+    def make_new_job(self, *args: P.args, **task_kwargs: P.kwargs) -> Job:
         """Return the job that would be deferred: the configured arguments, updated by `task_kwargs`.
 
-        Raises TypeError for arguments that the task's signature cannot take.
+        Raises TypeError for arguments that are positional or that the task's signature cannot take.
         """
+        self._refuse_positional(args)
         return self._make_job(task_kwargs)
 
     def _make_job(self, task_kwargs: Mapping[str, Any]) -> Job:
+        if not isinstance(task_kwargs, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(
+                "batch_defer takes a dictionary of arguments for each job, batch_defer({…}, {…}), or a list of them "
+                f"with a star, batch_defer(*dictionaries), not {type(task_kwargs).__name__}"
+            )
         merged = {**self.job.task_kwargs, **task_kwargs}
+        for name in merged:
+            if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"Arguments of a job are stored by name, and {name!r} is no name")
         self.check_arguments(merged)
         return attrs.evolve(self.job, task_kwargs=merged)
 
-    def defer(self, **task_kwargs: Any) -> int:
+    def _refuse_positional(self, args: tuple[Any, ...]) -> None:
+        if args:
+            raise TypeError(
+                f"Arguments of a job are stored by name: write defer(name=value) for task {self.job.task_name}, "
+                f"not {args[0]!r} alone"
+            )
+
+    def defer(self, *args: P.args, **task_kwargs: P.kwargs) -> int:
         """Insert one job and return its id.
 
-        Raises AlreadyEnqueued if a job with the same queueing lock waits, TypeError for arguments that do not fit the
-        task or cannot be written as JSON, ConnectorException if the database refuses.
+        Raises:
+            TypeError: arguments are positional, do not fit the task, or are no JSON values.
+            AlreadyEnqueued: a job with the same queueing lock waits.
+            AppNotOpen: the app is not open.
+            ConnectorException: the database refuses.
         """
+        self._refuse_positional(args)
         return self.batch_defer(task_kwargs)[0]
 
-    async def defer_async(self, **task_kwargs: Any) -> int:
+    async def defer_async(self, *args: P.args, **task_kwargs: P.kwargs) -> int:
         """Do as `defer`, asynchronously."""
+        self._refuse_positional(args)
         return (await self.batch_defer_async(task_kwargs))[0]
 
     def batch_defer(self, *task_kwargs: Mapping[str, Any]) -> list[int]:
-        """Insert one job for each dictionary of arguments, all or none, and return their ids in the same order."""
+        """Insert one job for each dictionary of arguments, all or none, and return their ids in the same order.
+
+        Raises what `defer` raises.
+        """
         jobs = self._announce(task_kwargs)
         return self._report(self.job_manager.batch_defer_jobs(jobs, connection=self.connection))
 

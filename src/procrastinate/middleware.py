@@ -29,13 +29,13 @@ def is_async_callable(function: Any) -> bool:
 is_async_middleware = is_async_callable
 
 
-def check_middleware(each: Any, *, owner: str, must_be_async: bool | None) -> None:
-    """Refuse what cannot be a middleware of `owner`.
+def check_middleware(each: Any, *, owner: str, must_be_async: bool | None, what: str = "Middleware") -> None:
+    """Refuse what cannot be a middleware of `owner`, which calls it `what`.
 
     Raises TypeError for what cannot be called, MiddlewareKindMismatch for the wrong colour; None allows both colours.
     """
     if not callable(each):
-        raise TypeError(f"{owner[:1].upper()}{owner[1:]}: middleware {each!r} is not callable.")
+        raise TypeError(f"{what} {each!r} of {owner} is not callable.")
     if must_be_async is not None and is_async_callable(each) != must_be_async:
         given, needed = ("sync", "async") if must_be_async else ("async", "sync")
         raise exceptions.MiddlewareKindMismatch(f"The middleware {each!r} is {given}, but {owner} needs {needed} ones.")

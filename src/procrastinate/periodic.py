@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -14,8 +15,8 @@ import croniter
 from typing_extensions import Unpack
 
 from procrastinate import exceptions
-from procrastinate.jobs import Job
-from procrastinate.tasks import ConfigureTaskOptions, Task, check_name, did_you_mean, refuse_unknown_options
+from procrastinate.jobs import Job, check_name
+from procrastinate.tasks import ConfigureTaskOptions, Task, did_you_mean, refuse_unknown_options
 
 logger = logging.getLogger(__name__)
 
@@ -29,14 +30,32 @@ MARGIN = 0.5
 MOST_CAUGHT_UP = 1_000
 
 
+# Fields whose numbers are drawn, `R(0-30)`, or follow from a hash, `H/15`.
+_DRAWN = re.compile(r"(?<!\S)[hr](?=[(/]|\s|$)", re.IGNORECASE)
+
+
 @attrs.frozen
 class PeriodicTask:
-    """A task that is deferred at the times of a cron expression, in UTC."""
+    """A task that is deferred at the times of a cron expression, in UTC.
+
+    Attributes:
+        task: the task.
+        cron: the expression.
+        periodic_id: tells several schedules of one task from each other.
+        configure_kwargs: settings of the jobs, as for `Task.configure`.
+    """
 
     task: Task[..., Any]
     cron: str
     periodic_id: str
     configure_kwargs: dict[str, Any]
+
+    def croniter(self, start: float) -> croniter.croniter:
+        """Return what counts ticks from a time, in seconds since the epoch. Raises CroniterError."""
+        if not _DRAWN.search(self.cron):
+            return croniter.croniter(self.cron, start)
+        # Numbers drawn anew at each look would be no schedule, and each worker would have its own.
+        return croniter.croniter(_DRAWN.sub("H", self.cron), start, hash_id=":".join(self.key))
 
     @property
     def key(self) -> tuple[str, str]:
@@ -46,11 +65,11 @@ class PeriodicTask:
     def previous_ticks(self, at: float) -> Iterator[int]:
         """Return the ticks at or before a time, the latest first, in seconds since the epoch."""
         # croniter looks strictly before its start, and ticks are whole seconds.
-        return _ticks(croniter.croniter(self.cron, math.floor(at) + 1).get_prev)
+        return _ticks(self.croniter(math.floor(at) + 1).get_prev)
 
     def next_tick(self, after: float) -> int | None:
         """Return the first tick after a time, both in seconds since the epoch, None if there is no more."""
-        return next(_ticks(croniter.croniter(self.cron, math.floor(after)).get_next), None)
+        return next(_ticks(self.croniter(math.floor(after)).get_next), None)
 
 
 def _ticks(step: Callable[[], float]) -> Iterator[int]:
@@ -89,18 +108,22 @@ class PeriodicRegistry:
 
         Raises:
             ValueError: the cron expression is wrong.
-            TypeError: an option is unknown.
+            TypeError: an option is unknown, or the task cannot take its arguments and `timestamp`.
             TaskAlreadyRegistered: the task has a schedule under this periodic id.
         """
-        is_text = isinstance(cron, str)  # pyright: ignore[reportUnnecessaryIsInstance]  users may give anything
-        if not is_text or not croniter.croniter.is_valid(cron):
+        refuse_unknown_options(configure_kwargs, function="periodic")
+        if task.checks_arguments:
+            task.check_arguments({**(configure_kwargs.get("task_kwargs") or {}), "timestamp": 0})
+        periodic_task = PeriodicTask(task, cron, check_name(periodic_id, "periodic"), configure_kwargs)
+        now = time.time()
+        try:
+            periodic_task.croniter(now)
+        except (croniter.CroniterError, AttributeError, TypeError):  # the latter for what is no text
             raise ValueError(
                 f"{cron!r}, the schedule of task {task.name}, is no cron expression: five fields (minute hour day "
                 "month weekday), and a sixth for seconds if wanted"
-            )
-        refuse_unknown_options(configure_kwargs)
-        periodic_task = PeriodicTask(task, cron, check_name(periodic_id, "periodic"), configure_kwargs)
-        if periodic_task.next_tick(time.time()) is None:
+            ) from None
+        if periodic_task.next_tick(now) is None:
             raise ValueError(f"{cron!r}, the schedule of task {task.name}, never comes true")
         self.add(periodic_task)
         return periodic_task
@@ -128,13 +151,15 @@ class PeriodicRegistry:
 
 
 def refuse_unknown_defaults(periodic_defaults: Mapping[str, Any]) -> None:
-    """Raise TypeError for a key of an app's `periodic_defaults` that means nothing."""
+    """Raise TypeError for a key of an app's `periodic_defaults` that means nothing, or a value that is no number."""
     known = ["max_delay"]
     for name in periodic_defaults:
         if name not in known:
             raise TypeError(
                 f"periodic_defaults has an unknown key {name!r}{did_you_mean(name, known)}. Known: {', '.join(known)}"
             )
+        if not isinstance(periodic_defaults[name], int | float):
+            raise TypeError(f"{name} is a number of seconds, not {periodic_defaults[name]!r}")
 
 
 class PeriodicSchedule:

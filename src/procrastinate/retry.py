@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import datetime
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TypeAlias
 
 import attrs
 from typing_extensions import override
 
 from procrastinate import exceptions, types
-from procrastinate.jobs import Job
+from procrastinate.jobs import Job, check_name, check_priority, lock_text
 
 
 class RetryDecision:
@@ -30,7 +30,7 @@ class RetryDecision:
         """Decide.
 
         Args:
-            retry_at: when the job is due again, an aware datetime; None for now.
+            retry_at: when the job is due again; None for now. Without a time zone it is local time.
             retry_in: the same, as a time from now: `{"minutes": 5}`.
             priority: a new priority.
             queue: a new queue.
@@ -38,17 +38,23 @@ class RetryDecision:
             should_retry: False refuses the retry, as returning None instead of a decision does.
 
         Raises:
-            ValueError: both times were given, or a naive one.
+            ValueError: both times were given, or a name or number does not fit the database.
+            TypeError: a value has the wrong type.
         """
         if retry_at is not None and retry_in is not None:
             raise ValueError("Cannot set both retry_at and retry_in")
-        if retry_at is not None and retry_at.utcoffset() is None:
-            raise ValueError(f"Timezone aware datetime is required (retry_at={retry_at!r})")
-        self.retry_at = types.time_from_now(retry_in) if retry_in is not None else retry_at
-        self.priority = priority
-        self.queue = queue
-        self.lock = lock
+        if retry_in is not None:
+            retry_at = types.time_from_now(retry_in)
+        # Not refused, as a job's `scheduled_at` is: it would cost the job its retry.
+        self.retry_at = retry_at.astimezone() if retry_at is not None and retry_at.utcoffset() is None else retry_at
+        self.priority = None if priority is None else check_priority(priority)
+        self.queue = None if queue is None else check_name(queue, "queue")
+        self.lock = lock_text(lock)
         self.should_retry = should_retry
+
+    def __repr__(self) -> str:
+        attributes = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"RetryDecision({attributes})"
 
 
 class BaseRetryStrategy:
@@ -65,8 +71,8 @@ class BaseRetryStrategy:
         """Return the seconds until the next run, or None for no retry. Deprecated: use `get_retry_decision`."""
         raise NotImplementedError("Missing implementation of 'get_retry_decision'.")
 
-    def decide(self, exception: BaseException, job: Job) -> RetryDecision | None:
-        """Return the decision of whichever method the strategy implements, None for no retry."""
+    def get_retry_exception(self, exception: BaseException, job: Job) -> exceptions.JobRetry | None:
+        """Return the decision of whichever method the strategy implements, in an exception, or None for no retry."""
         try:
             decision = self.get_retry_decision(exception=exception, job=job)
         except NotImplementedError as error:
@@ -78,12 +84,25 @@ class BaseRetryStrategy:
                 "`get_schedule_in` is deprecated, use `get_retry_decision` instead.", DeprecationWarning, stacklevel=2
             )
             decision = None if seconds is None else RetryDecision(retry_in={"seconds": seconds})
-        return decision if decision is not None and decision.should_retry else None
+        return exceptions.JobRetry(decision) if decision is not None and decision.should_retry else None
 
-    def get_retry_exception(self, exception: BaseException, job: Job) -> exceptions.JobRetry | None:
-        """Return the decision wrapped in an exception, or None for no retry."""
-        decision = self.decide(exception, job)
-        return None if decision is None else exceptions.JobRetry(decision)
+    def decide(self, exception: BaseException, job: Job) -> RetryDecision | None:
+        """Return the decision of `get_retry_exception`, without the exception."""
+        retry = self.get_retry_exception(exception, job)
+        return None if retry is None else retry.retry_decision
+
+
+def _exception_types(value: Iterable[type[BaseException]] | None) -> Iterable[type[BaseException]] | None:
+    if value is None:
+        return None
+    if isinstance(value, type):
+        raise TypeError(f"retry_exceptions takes several types: write retry_exceptions=[{value.__name__}]")
+    # A generator would be empty at the second look.
+    types = value if isinstance(value, Collection) else tuple(value)
+    for each in types:
+        if not (isinstance(each, type) and issubclass(each, BaseException)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"retry_exceptions takes types of exceptions, not {each!r}")
+    return types
 
 
 @attrs.define(kw_only=True)
@@ -102,7 +121,7 @@ class RetryStrategy(BaseRetryStrategy):
     wait: float = 0
     linear_wait: float = 0
     exponential_wait: float = 0
-    retry_exceptions: Iterable[type[BaseException]] | None = None
+    retry_exceptions: Iterable[type[BaseException]] | None = attrs.field(default=None, converter=_exception_types)
 
     @override
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
@@ -123,11 +142,18 @@ RetryValue: TypeAlias = bool | int | BaseRetryStrategy
 
 
 def get_retry_strategy(retry: RetryValue) -> BaseRetryStrategy | None:
-    """Return the strategy for a task's `retry` option: False or 0 for none, True for ever, a number of retries."""
+    """Return the strategy for a task's `retry` option: False or 0 for none, True for ever, a number of retries.
+
+    Raises TypeError for anything else but a strategy.
+    """
     if not retry:
         return None
     if retry is True:
         return RetryStrategy()
     if isinstance(retry, int):
         return RetryStrategy(max_attempts=retry)
+    if not isinstance(retry, BaseRetryStrategy):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(
+            f"retry takes True, False, a number of retries or a strategy such as RetryStrategy(), not {retry!r}"
+        )
     return retry

@@ -9,35 +9,60 @@ import functools
 import inspect
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, Protocol, Self, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Generic, Protocol, Self, cast, overload
 
 from typing_extensions import ParamSpec, TypedDict, TypeVar, Unpack
 
 from procrastinate import exceptions, jobs, retry, types
 from procrastinate.middleware import TaskMiddleware, check_middleware, is_async_callable
 
-P = ParamSpec("P")
-R = TypeVar("R")
+P = ParamSpec("P", default=...)
+R = TypeVar("R", default=Any)
 # What the function itself takes: the arguments of a job, after the context if it wants one.
 Called = ParamSpec("Called", default=P)
 
-# The database's columns.
-LONGEST_NAME = 128
-PRIORITIES = range(-(2**31), 2**31)
+
+class TaskOptions(TypedDict, total=False):
+    """What can be set for a task, apart from `pass_context`; explained at `Blueprint.task`."""
+
+    name: str | None
+    aliases: Sequence[str] | None
+    retry: retry.RetryValue
+    queue: str
+    priority: int
+    lock: str | None
+    queueing_lock: str | None
+    task_middleware: Sequence[TaskMiddleware] | None
+    check_arguments: bool
 
 
-class ConfigureTaskOptions(TypedDict, total=False):
-    """What can be set for one job. None keeps the task's own setting."""
+class JobOptions(TypedDict, total=False):
+    """What can be set for one job, apart from its arguments. None keeps the task's own setting.
+
+    Attributes:
+        lock: at most one job with this text runs at a time.
+        queueing_lock: at most one job with this text waits at a time.
+        schedule_at: not to start before this aware time.
+        schedule_in: the same, as a time from now: `{"minutes": 5}`.
+        queue: where it waits.
+        priority: bigger runs earlier.
+        connection: a connection of the caller's, whose transaction the insert joins.
+    """
 
     lock: str | None
     queueing_lock: str | None
-    task_kwargs: types.JSONDict | None
     schedule_at: datetime.datetime | None
     schedule_in: types.TimeDeltaParams | None
     queue: str | None
     priority: int | None
     connection: Any
+
+
+class ConfigureTaskOptions(JobOptions, total=False):
+    """What can be set for one job: its options, and arguments that `defer` completes or replaces."""
+
+    task_kwargs: Mapping[str, Any] | None
 
 
 class TaskHome(Protocol):
@@ -52,25 +77,10 @@ class TaskHome(Protocol):
         """Refuse, if the task cannot be deferred from here."""
 
 
-def check_name(name: str, what: str) -> str:
-    """Return the name of a task or queue. Raises ValueError if the database has no room for it."""
-    if len(name) > LONGEST_NAME:
-        raise ValueError(f"This {what} name has {len(name)} characters, and at most {LONGEST_NAME} fit: {name[:40]!r}…")
-    return name
-
-
-def check_priority(priority: int) -> int:
-    """Return the priority. Raises ValueError if the database has no room for it."""
-    if priority not in PRIORITIES:
-        raise ValueError(f"A priority is an integer of 32 bits, from -2147483648 to 2147483647, not {priority!r}")
-    return priority
-
-
 def configure_task(
     *,
     name: str,
     job_manager: jobs.JobDefererManager,
-    check_arguments: Callable[[Mapping[str, Any]], None] | None = None,
     **options: Unpack[ConfigureTaskOptions],
 ) -> jobs.JobDeferrer:
     """Return a deferrer for jobs of the task called `name`, known here or not.
@@ -78,11 +88,10 @@ def configure_task(
     Args:
         name: the task's name.
         job_manager: what will insert the jobs.
-        check_arguments: raises TypeError for arguments that the task cannot take.
         **options: the job's settings; `queue` is "default" and `priority` 0 if they are not given.
 
     Raises:
-        TypeError: an option is unknown.
+        TypeError: an option is unknown or of the wrong type.
         ValueError: both `schedule_at` and `schedule_in` are given, a time is naive, a name or number does not fit.
     """
     refuse_unknown_options(options)
@@ -92,26 +101,30 @@ def configure_task(
     if schedule_in is not None:
         schedule_at = types.time_from_now(schedule_in)
     job = jobs.Job(
-        queue=check_name(options.get("queue") or jobs.DEFAULT_QUEUE, "queue"),
-        priority=check_priority(options.get("priority") or jobs.DEFAULT_PRIORITY),
-        lock=options.get("lock"),
-        queueing_lock=options.get("queueing_lock"),
-        task_name=check_name(name, "task"),
+        queue=jobs.check_name(options.get("queue") or jobs.DEFAULT_QUEUE, "queue"),
+        priority=_priority(options.get("priority")),
+        lock=jobs.lock_text(options.get("lock")),
+        queueing_lock=jobs.lock_text(options.get("queueing_lock")),
+        task_name=jobs.check_name(name, "task"),
         task_kwargs=dict(options.get("task_kwargs") or {}),
         scheduled_at=schedule_at,
     )
-    deferrer = jobs.JobDeferrer(job_manager=job_manager, job=job, connection=options.get("connection"))
-    if check_arguments is not None:
-        deferrer.check_arguments = check_arguments
-    return deferrer
+    return jobs.JobDeferrer(job_manager=job_manager, job=job, connection=options.get("connection"))
 
 
-def refuse_unknown_options(options: Mapping[str, Any]) -> None:
-    """Raise TypeError for an option that `configure` does not know, and name the one that was meant."""
+def _priority(priority: int | None) -> int:
+    return jobs.DEFAULT_PRIORITY if priority is None else jobs.check_priority(priority)
+
+
+def refuse_unknown_options(
+    options: Mapping[str, Any],
+    known: Iterable[str] = ConfigureTaskOptions.__annotations__,
+    function: str = "configure",
+) -> None:
+    """Raise TypeError for an option that `function` does not know, and name the one that was meant."""
     for name in options:
-        if name not in ConfigureTaskOptions.__annotations__:
-            hint = did_you_mean(name, ConfigureTaskOptions.__annotations__)
-            raise TypeError(f"configure() got an unknown option {name!r}{hint}")
+        if name not in known:
+            raise TypeError(f"{function}() got an unknown option {name!r}{did_you_mean(name, known)}")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -143,13 +156,13 @@ class Task(Generic[P, R, Called]):
         blueprint: TaskHome,
         queue: str,
         name: str | None = None,
-        aliases: list[str] | None = None,
+        aliases: Sequence[str] | None = None,
         retry: retry.RetryValue = False,
         pass_context: bool = False,
         priority: int = jobs.DEFAULT_PRIORITY,
         lock: str | None = None,
         queueing_lock: str | None = None,
-        task_middleware: list[TaskMiddleware] | None = None,
+        task_middleware: Sequence[TaskMiddleware] | None = None,
         check_arguments: bool = True,
     ) -> None:
         """Make a task of `func`; the options are those of `Blueprint.task`.
@@ -157,30 +170,32 @@ class Task(Generic[P, R, Called]):
         Raises:
             FunctionPathError: no name is given, and none can be derived.
             ValueError: a name or the priority does not fit the database.
-            TypeError: a middleware is no callable.
+            TypeError: an option has the wrong type, or a middleware is no callable.
             MiddlewareKindMismatch: a middleware is async and the task is not, or the reverse.
         """
         functools.update_wrapper(self, func, updated=())
         self.func = func
         self.blueprint = blueprint
-        self.name = check_name(name or self.full_path, "task")
-        self.aliases = [check_name(alias, "task") for alias in aliases or []]
+        self.name = jobs.check_name(name or self.full_path, "task")
+        if isinstance(aliases, str):
+            raise TypeError(f"aliases takes several names, not one text: write aliases=[{aliases!r}]")
+        self.aliases = [jobs.check_name(alias, "task") for alias in aliases or []]
         self.retry_strategy = _strategy(retry)
         self.pass_context = pass_context
-        self.queue = check_name(queue, "queue")
-        self.priority = check_priority(priority)
+        self.queue = jobs.check_name(queue or jobs.DEFAULT_QUEUE, "queue")
+        self.priority = _priority(priority)
         self.lock = lock
         self.queueing_lock = queueing_lock
         self.is_async = is_async_callable(func)
         self.checks_arguments = check_arguments
         self.task_middleware = list(task_middleware or [])
         for each in self.task_middleware:
-            check_middleware(each, owner=f"task {self.name}", must_be_async=self.is_async)
+            check_middleware(each, owner=f"task {self.name}", must_be_async=self.is_async, what="Task middleware")
 
     @property
     def full_path(self) -> str:
         """The name that follows from where the function stands: `module.function`. Raises FunctionPathError."""
-        return _full_path(self.func)
+        return get_full_path(self.func)
 
     @property
     def retry(self) -> retry.BaseRetryStrategy | None:
@@ -194,6 +209,15 @@ class Task(Generic[P, R, Called]):
         """Call the function, here and now."""
         return self.func(*args, **kwargs)
 
+    def __reduce__(self) -> str:
+        # As functions are: by the name under which the module has it. Its app and connections stay where they are.
+        return getattr(self, "__qualname__", self.name)
+
+    def __copy__(self) -> Self:
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
     def defer(self, *args: P.args, **task_kwargs: P.kwargs) -> int:
         """Have a worker call the function with these keyword arguments; return the job's id.
 
@@ -204,26 +228,41 @@ class Task(Generic[P, R, Called]):
             AppNotOpen: the app is not open.
             ConnectorException: the database refuses.
         """
-        self._refuse_positional(args)
-        return self.configure().defer(**task_kwargs)
+        return self.configure().defer(*args, **task_kwargs)
 
     async def defer_async(self, *args: P.args, **task_kwargs: P.kwargs) -> int:
         """Do as `defer`, asynchronously."""
-        self._refuse_positional(args)
-        return await self.configure().defer_async(**task_kwargs)
+        return await self.configure().defer_async(*args, **task_kwargs)
 
-    def batch_defer(self, *task_kwargs: types.JSONDict) -> list[int]:
-        """Defer one job for each dictionary of arguments, all or none; return their ids in the same order."""
+    def batch_defer(self, *task_kwargs: Mapping[str, Any]) -> list[int]:
+        """Defer one job for each dictionary of arguments, all or none; return their ids in the same order.
+
+        Raises what `defer` raises.
+        """
         return self.configure().batch_defer(*task_kwargs)
 
-    async def batch_defer_async(self, *task_kwargs: types.JSONDict) -> list[int]:
+    async def batch_defer_async(self, *task_kwargs: Mapping[str, Any]) -> list[int]:
         """Do as `batch_defer`, asynchronously."""
         return await self.configure().batch_defer_async(*task_kwargs)
 
-    def configure(self, **options: Unpack[ConfigureTaskOptions]) -> jobs.JobDeferrer:
+    @overload
+    def configure(self, *, task_kwargs: None = None, **options: Unpack[JobOptions]) -> jobs.JobDeferrer[P]: ...
+
+    # With some arguments given here, type checkers cannot tell which ones `defer` still needs.
+    @overload
+    def configure(self, **options: Unpack[ConfigureTaskOptions]) -> jobs.JobDeferrer[...]: ...
+
+    def configure(self, **options: Unpack[ConfigureTaskOptions]) -> jobs.JobDeferrer[...]:
         """Return a deferrer with some settings changed for its jobs; those that are None stay as they are.
 
-        Raises what `configure_task` raises, and UnboundTaskError if the task's blueprint belongs to no app.
+        Args:
+            **options: `lock`, `queueing_lock`, `queue`, `priority`, `connection`; `schedule_at`, an aware datetime, or
+                `schedule_in`, such as `{"minutes": 5}`; `task_kwargs`, arguments that `defer` completes or replaces.
+
+        Raises:
+            TypeError: an option is unknown or of the wrong type.
+            ValueError: both `schedule_at` and `schedule_in` are given, a time is naive, a name or number does not fit.
+            UnboundTaskError: the task's blueprint belongs to no app.
         """
         self.blueprint.will_configure_task()
         refuse_unknown_options(options)
@@ -234,12 +273,10 @@ class Task(Generic[P, R, Called]):
             "queueing_lock": self.queueing_lock,
         }
         given = cast("ConfigureTaskOptions", {name: value for name, value in options.items() if value is not None})
-        return configure_task(
-            name=self.name,
-            job_manager=self.blueprint.job_manager,
-            check_arguments=self.check_arguments if self.checks_arguments else None,
-            **{**own, **given},
-        )
+        deferrer = configure_task(name=self.name, job_manager=self.blueprint.job_manager, **{**own, **given})
+        if self.checks_arguments:
+            deferrer.check_arguments = self.check_arguments
+        return deferrer
 
     def check_arguments(self, task_kwargs: Mapping[str, Any]) -> None:
         """Raise TypeError if the function cannot be called with these keyword arguments."""
@@ -258,7 +295,7 @@ class Task(Generic[P, R, Called]):
     @functools.cached_property
     def _signature(self) -> inspect.Signature | None:
         try:
-            # Not that of a function inside a decorator: the decorator may well give it arguments of its own.
+            # Not that of the function inside a decorator, which may well give it arguments of its own.
             return inspect.signature(self.func, follow_wrapped=False)
         except (TypeError, ValueError):  # some builtin functions have none
             return None
@@ -272,18 +309,12 @@ class Task(Generic[P, R, Called]):
 
     def add_namespace(self, namespace: str) -> None:
         """Put `namespace:` before the name and the aliases."""
-        self.name = check_name(f"{namespace}:{self.name}", "task")
-        self.aliases = [check_name(f"{namespace}:{alias}", "task") for alias in self.aliases]
+        self.name = jobs.check_name(add_namespace(self.name, namespace), "task")
+        self.aliases = [jobs.check_name(add_namespace(alias, namespace), "task") for alias in self.aliases]
 
     def get_retry_exception(self, exception: BaseException, job: jobs.Job) -> exceptions.JobRetry | None:
         """Return the strategy's decision for a failed job, or None for no retry."""
         return self.retry_strategy.get_retry_exception(exception, job) if self.retry_strategy else None
-
-    def _refuse_positional(self, args: tuple[Any, ...]) -> None:
-        if args:
-            raise TypeError(
-                f"Arguments of a job are stored by name: write {self.name}.defer(name=value), not {args[0]!r} alone"
-            )
 
 
 def _strategy(value: retry.RetryValue) -> retry.BaseRetryStrategy | None:
@@ -299,7 +330,13 @@ def _misfit(signature: inspect.Signature, task_kwargs: Mapping[str, Any]) -> str
     return None if unknown is None else f"does not take argument {unknown!r}{did_you_mean(unknown, parameters)}"
 
 
-def _full_path(func: Any) -> str:
+def add_namespace(name: str, namespace: str) -> str:
+    """Return a task's name with `namespace:` before it; an empty namespace changes nothing."""
+    return f"{namespace}:{name}" if namespace else name
+
+
+def get_full_path(func: Any) -> str:
+    """Return the name that a task of this function has by default: `module.function`. Raises FunctionPathError."""
     name = getattr(func, "__name__", None)
     if name is None:
         raise exceptions.FunctionPathError(

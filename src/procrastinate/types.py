@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
-from typing import TypeAlias
+import importlib
+import warnings
+from typing import Any, NamedTuple, TypeAlias
 
 from typing_extensions import TypedDict
 
@@ -21,6 +23,18 @@ class TimeDeltaParams(TypedDict, total=False):
     seconds: float
     milliseconds: float
     microseconds: float
+
+
+class JobToDefer(NamedTuple):
+    """A job as `procrastinate_defer_jobs_v1` takes it: the SQL type `procrastinate_job_to_defer_v1`."""
+
+    queue_name: str | None
+    task_name: str | None
+    priority: int | None
+    lock: str | None
+    queueing_lock: str | None
+    args: JSONDict | None
+    scheduled_at: datetime.datetime | None
 
 
 def utcnow() -> datetime.datetime:
@@ -52,3 +66,33 @@ def _is_positive(params: TimeDeltaParams) -> bool:
 def from_timestamp(seconds: float) -> datetime.datetime:
     """Return the aware UTC time of a number of seconds since the epoch."""
     return datetime.datetime.fromtimestamp(seconds, tz=datetime.UTC)
+
+
+def parse_datetime(text: str) -> datetime.datetime:
+    """Read an ISO 8601 date and time, or a looser form such as `Jan 5 2023 3pm`; without a time zone it is UTC.
+
+    Raises ValueError if it cannot be read.
+    """
+    text = text.strip()
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        moment = _parse_loosely(text)
+    return moment if moment.utcoffset() is not None else moment.replace(tzinfo=datetime.UTC)
+
+
+def _parse_loosely(text: str) -> datetime.datetime:
+    try:
+        parser: Any = importlib.import_module("dateutil.parser")
+    except ImportError:
+        raise ValueError("it must be in ISO format, such as 2030-01-31T12:00:00+00:00") from None
+    midnight = utcnow().replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+    try:
+        with warnings.catch_warnings():
+            # A time zone that is not understood must not silently become UTC.
+            warnings.simplefilter("error", parser.UnknownTimezoneWarning)
+            return parser.parse(text, default=midnight)
+    except parser.UnknownTimezoneWarning:
+        raise ValueError("its time zone is not known; write it as an offset, such as +01:00") from None
+    except OverflowError as error:
+        raise ValueError(str(error)) from error

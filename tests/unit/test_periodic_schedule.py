@@ -159,8 +159,54 @@ def test_job_of_a_tick(register, schedule):
     assert "schedule_in" in hourly.configure_kwargs
 
 
-def test_job_whose_arguments_do_not_fit(app, schedule):
-    app.periodic(cron="* * * * *")(app.task(name="bare")(lambda: None))
-    (bare,) = app.periodic_registry.periodic_tasks.values()
+@pytest.mark.parametrize("task_kwargs", [None, {}, {"word": 1}])
+def test_task_that_takes_no_timestamp(app, task_kwargs):
+    bare = app.task(name="bare")(lambda word=None: word)
     with pytest.raises(TypeError, match="does not take argument 'timestamp'"):
-        schedule.make_job(bare, NOON)
+        app.periodic(cron="* * * * *", task_kwargs=task_kwargs)(bare)
+    assert not app.periodic_registry.periodic_tasks
+
+
+def test_arguments_that_do_not_fit(register):
+    with pytest.raises(TypeError, match=r"'wrod'.*did you mean 'word'"):
+        register("* * * * *", task_kwargs={"wrod": 1})
+
+
+def test_arguments_of_a_task_that_runs_elsewhere(app, schedule):
+    app.periodic(cron="* * * * *")(app.task(name="bare", check_arguments=False)(lambda: None))
+    (bare,) = app.periodic_registry.periodic_tasks.values()
+    assert schedule.make_job(bare, NOON).task_kwargs == {"timestamp": NOON}
+
+
+@pytest.mark.parametrize("cron", ["R R * * *", "H(0-29)/10 r * * *", "0 0 * * R", "H H H H H"])
+def test_drawn_numbers_are_the_same_everywhere(app, register, cron):
+    drawn = register(cron)
+    tick = drawn.next_tick(NOON)
+    assert [drawn.next_tick(NOON) for _ in range(5)] == [tick] * 5
+    assert next(drawn.previous_ticks(tick)) == tick
+    other = app.task(name="other")(run)
+    assert app.periodic_registry.register_task(other, cron, "x", {}).next_tick(NOON) >= NOON
+
+
+def test_drawn_numbers_follow_from_the_name(app):
+    ticks = set()
+    for number in range(20):
+        task = app.task(name=f"task {number}")(run)
+        ticks.add(app.periodic_registry.register_task(task, "R R * * *", "", {}).next_tick(NOON))
+    assert len(ticks) > 10
+
+
+@pytest.mark.parametrize("cron", ["0 0 * mar fri", "@hourly", "0 9 * apr-mar *"])
+def test_names_with_the_letters_of_drawn_numbers(register, cron):
+    assert register(cron).next_tick(NOON) % 3600 == 0
+
+
+@pytest.mark.parametrize("periodic_id", [1, None])
+def test_periodic_id_that_is_no_text(register, periodic_id):
+    with pytest.raises(TypeError, match="text"):
+        register("* * * * *", periodic_id)
+
+
+def test_default_that_is_no_number(app):
+    with pytest.raises(TypeError, match="number of seconds"):
+        type(app)(connector=app.connector, periodic_defaults={"max_delay": "1h"})
