@@ -45,3 +45,9 @@ async def hold_async(path):
     """Run until the file is there."""
     while not Path(path).exists():  # noqa: ASYNC240  another process makes it
         await asyncio.sleep(0.01)
+
+
+@app.task(name="hold_or_retry", retry=True)
+async def hold_or_retry(path):
+    """Run until the file is there; again, if aborted by the end of the worker."""
+    await hold_async(path)

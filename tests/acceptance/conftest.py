@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from acceptance_tools import Commands, Table
+from acceptance_tools import Commands, Running, Table
 
 
 @pytest.fixture
@@ -32,3 +32,19 @@ def procrastinate_command(make_commands, database: str) -> Commands:
 @pytest.fixture
 def jobs_table(connection: psycopg.Connection) -> Table:
     return Table(connection)
+
+
+@pytest.fixture
+def held(
+    procrastinate_command: Commands, jobs_table: Table, tmp_path: Path
+) -> Callable[..., tuple[Running, str, Path]]:
+    """Start a worker on a job that runs until the file is there; return the worker, the job's id and the file."""
+
+    def start(task: str, *options: str) -> tuple[Running, str, Path]:
+        gate = tmp_path / "gate"
+        job_id = procrastinate_command.run("defer", task, f"path={gate}").stdout
+        worker = procrastinate_command.start("worker", *options)
+        jobs_table.wait_for_status(job_id, "doing")
+        return worker, job_id, gate
+
+    return start

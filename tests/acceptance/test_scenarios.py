@@ -1,4 +1,4 @@
-"""What a user of the Python API may rely on, one promise after the other."""
+"""What a user of the Python API may rely on, one promise after the other: numbers 1 to 24."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import threading
 import time
 
 import attrs
+import psycopg
+import psycopg_pool
 import pytest
 
 import procrastinate
@@ -92,6 +94,19 @@ def test_03_batch_with_one_queueing_lock(app, jobs_table):
         assert t.configure(queueing_lock="z").defer()
 
 
+def test_04_arguments_that_are_no_json(app, jobs_table):
+    @app.task(name="t")
+    def t(a):
+        pass
+
+    with app.open():
+        with pytest.raises(TypeError):
+            t.defer(a=object())
+        with pytest.raises(exceptions.ConnectorException):
+            t.defer(a=float("nan"))
+    assert jobs_table.column("id") == []
+
+
 def test_05_alias(app, jobs_table):
     @app.task(name="canonical", aliases=["alias"])
     def t():
@@ -100,6 +115,34 @@ def test_05_alias(app, jobs_table):
     with app.open():
         app.configure_task("alias").defer()
     assert jobs_table.column("task_name") == ["canonical"]
+
+
+async def test_06_transaction_of_the_callers_own(open_app, database, jobs_table):
+    @open_app.task(name="t")
+    def t():
+        pass
+
+    async with await psycopg.AsyncConnection.connect(database) as own:
+        rolled_back = await t.configure(connection=own).defer_async()
+        await own.rollback()
+        committed = await t.configure(connection=own).defer_async()
+        assert jobs_table.column("id") == []
+        await own.commit()
+    assert committed > rolled_back
+    assert jobs_table.column("id") == [committed]
+
+
+def test_06_sync_transaction_of_the_callers_own(app, database, jobs_table):
+    @app.task(name="t")
+    def t():
+        pass
+
+    with app.open(), psycopg.connect(database) as own:
+        t.configure(connection=own).defer()
+        own.rollback()
+        committed = t.configure(connection=own).defer()
+        own.commit()
+    assert jobs_table.column("id") == [committed]
 
 
 async def test_07_not_open(app):
@@ -129,6 +172,22 @@ async def test_08_sync_verbs_while_open_asynchronously(open_app, jobs_table):
         t.defer()
     assert await asyncio.to_thread(t.defer) == 1
     assert jobs_table.column("id") == [1]
+
+
+async def test_09_pool_of_the_callers_own_stays_open(app, database, jobs_table):
+    @app.task(name="t")
+    async def t():
+        pass
+
+    async with psycopg_pool.AsyncConnectionPool(database, min_size=1, open=False) as pool:
+        async with app.open_async(pool):
+            await t.defer_async()
+        assert not pool.closed
+        async with pool.connection() as own:
+            await own.execute("select 1")
+        # It is forgotten all the same, so that another one can be given.
+        with pytest.raises(exceptions.AppNotOpen):
+            await t.defer_async()
 
 
 # Fetching and running
@@ -212,7 +271,7 @@ async def test_14_retry(open_app, jobs_table):
     assert jobs_table.column("attempts") == [3]
 
 
-async def test_15_bad_arguments_and_unknown_task(open_app, jobs_table):
+async def test_15_bad_arguments_and_unknown_task(open_app, jobs_table, caplog):
     @open_app.task(name="t")
     async def t(a):
         pass
@@ -224,6 +283,8 @@ async def test_15_bad_arguments_and_unknown_task(open_app, jobs_table):
     await run_all(open_app)
     assert jobs_table.column("status") == ["failed", "failed"]
     assert jobs_table.column("attempts") == [1, 1]
+    [record] = [record for record in caplog.records if getattr(record, "action", None) == "task_not_found"]
+    assert record.levelname == "ERROR"
 
 
 @pytest.mark.parametrize("color", ["sync", "async"])

@@ -10,20 +10,6 @@ BOTH = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 COLORS = pytest.mark.parametrize("task", ["hold", "hold_async"])
 
 
-@pytest.fixture
-def held(procrastinate_command, jobs_table, tmp_path):
-    """Start a worker on a job that runs until the file is there; return the worker, the job's id and the file."""
-
-    def start(task: str, *options: str):
-        gate = tmp_path / "gate"
-        job_id = procrastinate_command.run("defer", task, f"path={gate}").stdout
-        worker = procrastinate_command.start("worker", *options)
-        jobs_table.wait_for_status(job_id, "doing")
-        return worker, job_id, gate
-
-    return start
-
-
 @BOTH
 @COLORS
 def test_first_signal_lets_the_job_finish(held, jobs_table, number, task):
