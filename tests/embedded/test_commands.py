@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from procrastinate import embedded
-from procrastinate.cli.postgres import NOT_RUNNING, postgres
+from procrastinate.cli.commands.postgres import NOT_RUNNING, postgres
 
 
 @pytest.fixture

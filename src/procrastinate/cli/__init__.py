@@ -5,71 +5,90 @@ Each command lives in a module of its own, imported when it is asked for; no dri
 
 from __future__ import annotations
 
-import errno
 import importlib
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
-from typing_extensions import override
 
 import procrastinate
-from procrastinate.cli import loading, log_settings
+from procrastinate.cli import groups, loading, log_settings
+from procrastinate.cli.loading import load_app
+from procrastinate.cli.log_settings import configure_logging, get_log_level
+from procrastinate.cli.output import print_stderr
+from procrastinate.cli.parameters import cast_queues, env_bool
 
-__all__ = ["ENV_PREFIX", "PROGRAM_NAME", "cli", "main"]
+if TYPE_CHECKING:
+    from procrastinate.cli.commands.defer import configure_task, defer, load_json_args
+    from procrastinate.cli.commands.healthchecks import healthchecks
+    from procrastinate.cli.commands.schema import schema
+    from procrastinate.cli.commands.worker import worker_
+
+__all__ = [
+    "COMMANDS",
+    "ENV_PREFIX",
+    "PROGRAM_NAME",
+    "cast_queues",
+    "cli",
+    "configure_logging",
+    "configure_task",
+    "defer",
+    "env_bool",
+    "get_log_level",
+    "healthchecks",
+    "load_app",
+    "load_json_args",
+    "main",
+    "print_stderr",
+    "schema",
+    "worker_",
+]
 
 PROGRAM_NAME: Final = "procrastinate"
 ENV_PREFIX: Final = "PROCRASTINATE"
 
-_COMMANDS: Final[Mapping[str, str]] = {
-    "worker": "procrastinate.cli.worker",
-    "defer": "procrastinate.cli.defer",
-    "schema": "procrastinate.cli.schema",
-    "healthchecks": "procrastinate.cli.healthchecks",
-    "postgres": "procrastinate.cli.postgres",
+_HERE = "procrastinate.cli.commands"
+
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "worker": (f"{_HERE}.worker:command", "Run jobs."),
+    "defer": (f"{_HERE}.defer:command", "Defer a job."),
+    "jobs": (f"{_HERE}.jobs:command", "List jobs."),
+    "queues": (f"{_HERE}.counts:queues", "Count jobs by queue and status."),
+    "tasks": (f"{_HERE}.counts:tasks", "Count jobs by task and status."),
+    "locks": (f"{_HERE}.counts:locks", "Count jobs by lock and status."),
+    "workers": (f"{_HERE}.workers:command", "List workers."),
+    "retry": (f"{_HERE}.retry:command", "Put failed jobs back to wait."),
+    "cancel": (f"{_HERE}.cancel:command", "Cancel waiting jobs, abort running ones."),
+    "shell": (f"{_HERE}.shell:command", "Look at jobs and change them, interactively."),
+    "schema": (f"{_HERE}.schema:command", "Create the tables."),
+    "healthchecks": (f"{_HERE}.healthchecks:command", "Check the app, its database, and the tables."),
+    "postgres": (f"{_HERE}.postgres:postgres", "A private PostgreSQL for development."),
+    "completion": (f"{_HERE}.completion:command", "Print a script that makes a shell complete commands."),
 }
+"""The commands by name: where each is, as `module:attribute`, and one line of help."""
 
+if not TYPE_CHECKING:
+    # The commands for programs: coroutine functions that take an open app.
+    _FUNCTIONS = {
+        "worker_": "worker",
+        "defer": "defer",
+        "configure_task": "defer",
+        "load_json_args": "defer",
+        "schema": "schema",
+        "healthchecks": "healthchecks",
+    }
 
-class _LazyGroup(click.Group):
-    """Imports the module of a command when the command is asked for; the command has the name of its module."""
-
-    @override
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    @override
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        command = getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name)
-        assert isinstance(command, click.Command)  # noqa: S101  for the type checker
-        return command
-
-    @override
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno == errno.EPIPE:
-                # Whoever read our output has enough, as in `procrastinate schema --read | head`: click ends quietly.
-                raise
-            _report(error, ctx.obj)
-            ctx.exit(1)
-
-
-def _report(error: Exception, options: object) -> None:
-    if isinstance(options, loading.GlobalOptions) and options.logging.is_debug:
-        click.echo("Exception details:\n" + "".join(traceback.format_exception(error)), err=True)
-    for message in loading.messages(error):
-        click.echo(message, err=True)
+    def __getattr__(name: str) -> Any:
+        """Import what a command offers to programs."""
+        if name not in _FUNCTIONS:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{_HERE}.{_FUNCTIONS[name]}"), name)
 
 
 @click.group(
-    cls=_LazyGroup,
+    cls=groups.LazyGroup,
+    commands=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 120},
     no_args_is_help=False,
 )
@@ -86,7 +105,7 @@ def _report(error: Exception, options: object) -> None:
     "-v",
     "--verbose",
     count=True,
-    envvar=f"{ENV_PREFIX}_VERBOSE",
+    envvar=[f"{ENV_PREFIX}_VERBOSE", f"{ENV_PREFIX}_VERBOSITY"],
     show_envvar=True,
     show_default=False,
     help="Log at level debug instead of info.",
@@ -96,6 +115,7 @@ def _report(error: Exception, options: object) -> None:
     type=click.Choice(log_settings.LEVELS),
     envvar=f"{ENV_PREFIX}_LOG_LEVEL",
     show_envvar=True,
+    show_default="info",
     help="Log from this level on; not together with -v.",
 )
 @click.option(
@@ -103,7 +123,7 @@ def _report(error: Exception, options: object) -> None:
     default=log_settings.FORMAT,
     envvar=f"{ENV_PREFIX}_LOG_FORMAT",
     show_envvar=True,
-    help="Format of the log lines, as in Python's logging.",
+    help="Format of the log lines, as in Python's logging. On a terminal, the default is one that reads more easily.",
 )
 @click.option(
     "--log-format-style",

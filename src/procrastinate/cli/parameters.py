@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-import importlib
 import math
-import warnings
 from typing import Any
 
 import click
 from typing_extensions import override
 
+from procrastinate.types import parse_datetime
+
+
+def env_bool(text: str) -> bool:
+    """Read a yes (1, y, t) or no (0, n, f) by its first letter. Raises ValueError if it is neither."""
+    match text.strip()[:1].lower():
+        case "0" | "n" | "f":
+            return False
+        case "1" | "y" | "t":
+            return True
+        case _:
+            raise ValueError(f"{text!r} is neither yes nor no")
+
+
+def cast_queues(text: str) -> list[str] | None:
+    """Read names of queues that are separated by commas, None for all if there is no name."""
+    return [name for name in map(str.strip, text.split(",")) if name] or None
+
 
 class Switch(click.types.BoolParamType):
-    """Yes or no; in an environment variable the first letter decides: 0, n, f or 1, y, t."""
+    """Yes or no; in an environment variable the first letter decides."""
 
     @override
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bool:
         if isinstance(value, str):
-            first = value.strip()[:1].lower()
-            if first and first in "0nf":
-                return False
-            if first and first in "1yt":
-                return True
+            with contextlib.suppress(ValueError):
+                return env_bool(value)
         return super().convert(value, param, ctx)
 
 
@@ -56,10 +70,7 @@ class Queues(click.ParamType):  # pyright: ignore[reportMissingTypeArgument]  cl
 
     @override
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        if not isinstance(value, str):
-            return value
-        names = (name.strip() for name in value.split(","))
-        return tuple(name for name in names if name)
+        return tuple(cast_queues(value) or ()) if isinstance(value, str) else value
 
 
 class Moment(click.ParamType):  # pyright: ignore[reportMissingTypeArgument]  click < 8.3 has none
@@ -75,33 +86,3 @@ class Moment(click.ParamType):  # pyright: ignore[reportMissingTypeArgument]  cl
             return parse_datetime(str(value))
         except ValueError as error:
             self.fail(f"{value!r} is not a date and time: {error}", param, ctx)
-
-
-def parse_datetime(text: str) -> datetime.datetime:
-    """Read an ISO 8601 date and time, or a looser form such as `Jan 5 2023 3pm`; without a time zone it is UTC.
-
-    Raises ValueError if it cannot be read.
-    """
-    text = text.strip()
-    try:
-        moment = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        moment = _parse_loosely(text)
-    return moment if moment.utcoffset() is not None else moment.replace(tzinfo=datetime.UTC)
-
-
-def _parse_loosely(text: str) -> datetime.datetime:
-    try:
-        parser: Any = importlib.import_module("dateutil.parser")
-    except ImportError:
-        raise ValueError("it must be in ISO format, such as 2030-01-31T12:00:00+00:00") from None
-    midnight = datetime.datetime.now(tz=datetime.UTC).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
-    try:
-        with warnings.catch_warnings():
-            # A time zone that is not understood must not silently become UTC.
-            warnings.simplefilter("error", parser.UnknownTimezoneWarning)
-            return parser.parse(text, default=midnight)
-    except parser.UnknownTimezoneWarning:
-        raise ValueError("its time zone is not known; write it as an offset, such as +01:00") from None
-    except OverflowError as error:
-        raise ValueError(str(error)) from error

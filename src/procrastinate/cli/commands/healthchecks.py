@@ -12,13 +12,22 @@ if TYPE_CHECKING:
     from procrastinate.app import App
 
 
-@click.command()
+@click.command("healthchecks")
 @click.pass_obj
-def healthchecks(options: loading.GlobalOptions) -> None:
+def command(options: loading.GlobalOptions) -> None:
     """Check the app, its database, and the tables."""
     app = options.load_app()
     click.echo("App configuration: OK")
     loading.run(app, _check)
+
+
+async def healthchecks(app: App) -> None:
+    """Check an open app, its database, and the tables, and print what is fine.
+
+    Raises click.ClickException if the tables are missing, ConnectorException if the database cannot be reached.
+    """
+    click.echo("App configuration: OK")
+    await _check(app)
 
 
 async def _check(app: App) -> None:

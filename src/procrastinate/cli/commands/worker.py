@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from procrastinate.cli import loading, parameters
+from procrastinate.cli import completion, loading, output, parameters, summary
 
 if TYPE_CHECKING:
     from procrastinate.app import App
@@ -15,14 +16,15 @@ if TYPE_CHECKING:
 _PREFIX = "PROCRASTINATE_WORKER_"
 
 
-@click.command()
-@click.argument("queue_names", metavar="[QUEUE]...", nargs=-1)
+@click.command("worker")
+@click.argument("queue_names", metavar="[QUEUE]...", nargs=-1, shell_complete=completion.queue_names)
 @click.option("-n", "--name", envvar=f"{_PREFIX}NAME", show_envvar=True, help="Name of the worker, for logs.")
 @click.option(
     "-q",
     "--queues",
     type=parameters.Queues(),
     metavar="A,B,…",
+    shell_complete=completion.queue_names,
     envvar=f"{_PREFIX}QUEUES",
     show_envvar=True,
     help="Queues to serve, separated by commas; empty for all. Joined with those given as arguments.",
@@ -86,7 +88,7 @@ _PREFIX = "PROCRASTINATE_WORKER_"
     help="Which finished jobs to delete.",
 )
 @click.pass_context
-def worker(context: click.Context, *, queue_names: tuple[str, ...], **options: Any) -> None:
+def command(context: click.Context, *, queue_names: tuple[str, ...], **options: Any) -> None:
     """Run jobs of these queues, or of all.
 
     What is not given here comes from the app's `worker_defaults`. The first SIGINT or SIGTERM lets running jobs end,
@@ -98,14 +100,26 @@ def worker(context: click.Context, *, queue_names: tuple[str, ...], **options: A
         given["queues"] = list(queues) or None
     global_options = context.ensure_object(loading.GlobalOptions)
     app = global_options.load_app()
-    served: Any = given.get("queues", app.worker_defaults.get("queues"))
-    click.echo(f"Launching a worker on {', '.join(served) if served else 'all queues'}", err=True)
+    _announce(app, given)
     _end_at_second_interrupt()
 
     async def run(app: App) -> None:
+        if global_options.logging is not None and global_options.logging.is_for_people:
+            await summary.print_summary(app, global_options.app_name, given)
         await app.run_worker_async(**given)
 
     loading.run(app, run)
+
+
+async def worker_(app: App, **kwargs: Any) -> None:
+    """Say so on standard error, and run a worker of an open app; the options are those of `App.run_worker`."""
+    _announce(app, kwargs)
+    await app.run_worker_async(**kwargs)
+
+
+def _announce(app: App, options: Mapping[str, Any]) -> None:
+    queues: Iterable[str] | None = options.get("queues", app.worker_defaults.get("queues"))
+    output.print_stderr(f"Launching a worker on {', '.join(queues) if queues else 'all queues'}")
 
 
 def _queues(context: click.Context, typed: tuple[str, ...], option: tuple[str, ...] | None) -> tuple[str, ...] | None:

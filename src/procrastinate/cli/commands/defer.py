@@ -6,13 +6,13 @@ import datetime
 import json
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import click
 
-from procrastinate import exceptions
-from procrastinate.cli import loading, parameters
+from procrastinate import exceptions, jobs
+from procrastinate.cli import completion, loading, output, parameters
 
 if TYPE_CHECKING:
     from procrastinate.app import App
@@ -21,8 +21,8 @@ _PREFIX = "PROCRASTINATE_DEFER_"
 _NOT_AN_OBJECT = "Incorrect JSON_ARGS value expecting a valid json object (or dict)"
 
 
-@click.command()
-@click.argument("task")
+@click.command("defer")
+@click.argument("task", shell_complete=completion.task_names)
 @click.argument("words", metavar="[JSON | KEY=VALUE]...", nargs=-1)
 @click.option(
     "--queue", envvar=f"{_PREFIX}QUEUE", show_envvar=True, show_default="the task's", help="Queue of the job."
@@ -86,7 +86,7 @@ _NOT_AN_OBJECT = "Incorrect JSON_ARGS value expecting a valid json object (or di
     help="Accept a task that the app does not know.",
 )
 @click.pass_obj
-def defer(
+def command(
     options: loading.GlobalOptions,
     *,
     task: str,
@@ -108,49 +108,83 @@ def defer(
         configuration["schedule_in"] = {"seconds": schedule_in}
     configuration["schedule_at"] = schedule_at
     app = options.load_app()
-    arguments = parse_arguments(words or _words_of_environment(), app.connector.json_loads)
-
-    async def insert(app: App) -> int | None:
-        deferrer = app.configure_task(task, allow_unknown=unknown, task_kwargs=arguments, **configuration)
-        call = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-        click.echo(f"Launching a job: {task}({call})", err=True)
-        try:
-            return await deferrer.defer_async()
-        except exceptions.AlreadyEnqueued as error:
-            if not ignore_already_enqueued:
-                raise
-            click.echo(f"{error} (ignored)", err=True)
-            return None
-
-    job_id = loading.run(app, insert)
-    if job_id is not None:
-        click.echo(job_id)
+    configuration["task_kwargs"] = load_json_args(words or _words_of_environment(), app.connector.json_loads)
+    # Before the app is opened: what is wrong shows at once, also if the database cannot be reached.
+    deferrer = configure_task(app, task, configuration, unknown)
+    loading.run(app, lambda _: _insert(deferrer, task, ignore_already_enqueued))
 
 
-def _words_of_environment() -> Iterable[str]:
-    value = os.environ.get(f"{_PREFIX}JSON_ARGS", "").strip()
-    return [value] if value else []
+async def defer(
+    app: App,
+    task: str,
+    json_args: str | Iterable[str] | None,
+    ignore_already_enqueued: bool = False,
+    unknown: bool = False,
+    **configure_kwargs: Any,
+) -> None:
+    """Defer a job of an open app, print its call to standard error and its id to standard output.
+
+    Args:
+        app: the app.
+        task: the name or an alias of the task.
+        json_args: the task's arguments, as for `load_json_args`.
+        ignore_already_enqueued: do nothing if a job with the same queueing lock waits.
+        unknown: accept a task that the app does not know.
+        **configure_kwargs: options of `App.configure_task`.
+
+    Raises:
+        click.ClickException: `json_args` cannot be read.
+        TaskNotFound: the task is unknown.
+        AlreadyEnqueued: a job with the same queueing lock waits.
+    """
+    task_kwargs = load_json_args(json_args, app.connector.json_loads)
+    deferrer = configure_task(app, task, {**configure_kwargs, "task_kwargs": task_kwargs}, unknown)
+    await _insert(deferrer, task, ignore_already_enqueued)
 
 
-def parse_arguments(words: Iterable[str], loads: Callable[[Any], Any] | None = None) -> dict[str, Any]:
+def configure_task(
+    app: App, task_name: str, configure_kwargs: Mapping[str, Any], allow_unknown: bool
+) -> jobs.JobDeferrer:
+    """Return a deferrer for jobs of a task. Raises TaskNotFound if it is unknown and may not be."""
+    return app.configure_task(task_name, allow_unknown=allow_unknown, **configure_kwargs)
+
+
+async def _insert(deferrer: jobs.JobDeferrer, task: str, ignore_already_enqueued: bool) -> None:
+    call = ", ".join(f"{name}={value!r}" for name, value in deferrer.job.task_kwargs.items())
+    output.print_stderr(f"Launching a job: {task}({call})")
+    try:
+        click.echo(await deferrer.defer_async())
+    except exceptions.AlreadyEnqueued as error:
+        if not ignore_already_enqueued:
+            raise
+        output.print_stderr(f"{error} (ignored)")
+
+
+def _words_of_environment() -> str:
+    return os.environ.get(f"{_PREFIX}JSON_ARGS", "")
+
+
+def load_json_args(
+    json_args: str | Iterable[str] | None, json_loads: Callable[[Any], Any] | None = None
+) -> dict[str, Any]:
     """Read a task's keyword arguments from the words of a command line; later ones win.
 
     Args:
-        words: JSON objects, or `key=value` with a value that is JSON or else text.
-        loads: reads JSON in place of `json.loads`.
+        json_args: JSON objects, or `key=value` with a value that is JSON or else text; one word or several.
+        json_loads: reads JSON in place of `json.loads`.
 
     Raises:
         click.ClickException: a word is neither.
     """
     arguments: dict[str, Any] = {}
-    for word in words:
+    for word in [json_args] if isinstance(json_args, str) else json_args or ():
         if not word.strip():
             continue
         name, equals, value = word.partition("=")
         if equals and name.isidentifier():
-            arguments[name] = _json_or_text(value, loads)
+            arguments[name] = _json_or_text(value, json_loads)
         else:
-            arguments.update(_json_object(word, loads))
+            arguments.update(_json_object(word, json_loads))
     return arguments
 
 

@@ -1,0 +1,110 @@
+"""How commands print: results to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from procrastinate.cli import log_settings
+
+STATUS_STYLES = {
+    "todo": "cyan",
+    "doing": "yellow",
+    "succeeded": "green",
+    "failed": "red",
+    "aborted": "magenta",
+    "cancelled": "bright_black",
+    "alive": "green",
+    "stalled": "red",
+}
+
+
+def print_stderr(*values: Any) -> None:
+    """Print what is no result, to standard error."""
+    click.echo(" ".join(str(value) for value in values), err=True)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON; times in ISO format."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
+
+
+def _plain(value: Any) -> str:
+    return value.astimezone(datetime.UTC).isoformat() if isinstance(value, datetime.datetime) else str(value)
+
+
+def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows, all with the same keys: drawn on a terminal, as aligned columns otherwise. No rows, no output."""
+    if not rows:
+        return
+    columns = list(rows[0])
+    cells = [[cell(row[column]) for column in columns] for row in rows]
+    is_number = [all(isinstance(row[column], int | float | None) for row in rows) for column in columns]
+    if log_settings.is_rich(sys.stdout):
+        _draw(columns, cells, is_number)
+        return
+    titles = [column.upper() for column in columns]
+    widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
+    for line in [titles, *cells]:
+        padded = [
+            text.rjust(width) if right else text.ljust(width)
+            for text, width, right in zip(line, widths, is_number, strict=True)
+        ]
+        click.echo("  ".join(padded).rstrip())
+
+
+def _draw(columns: Sequence[str], cells: Sequence[Sequence[str]], is_number: Sequence[bool]) -> None:
+    from rich import box  # noqa: PLC0415  an extra
+    from rich.console import Console  # noqa: PLC0415  an extra
+    from rich.table import Table  # noqa: PLC0415  an extra
+    from rich.text import Text  # noqa: PLC0415  an extra
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column, right in zip(columns, is_number, strict=True):
+        # Numbers are useless if they are cut.
+        table.add_column(column, justify="right" if right else "left", no_wrap=right, overflow="fold")
+    for line in cells:
+        table.add_row(*[Text(text, style=STATUS_STYLES.get(text, "")) for text in line])
+    Console().print(table)
+
+
+def cell(value: Any) -> str:
+    """Return a value for people, on one line."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime.datetime):
+        return moment(value)
+    return printable(str(value))
+
+
+def moment(value: datetime.datetime) -> str:
+    """Return a time for people, in UTC, to the second."""
+    return f"{value.astimezone(datetime.UTC):%Y-%m-%d %H:%M:%S}Z"
+
+
+def printable(text: str) -> str:
+    """Return a text without what would move the cursor or command the terminal; it came from the database."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time for people: its two biggest units."""
+    rest = max(round(seconds), 0)
+    parts: list[str] = []
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        count, rest = divmod(rest, size)
+        if count or (unit == "s" and not parts):
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2])
+
+
+def plural(count: int, word: str = "job") -> str:
+    """Return a number of things, such as `1 job` and `2 jobs`."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
