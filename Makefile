@@ -46,6 +46,8 @@ style: $(READY)
 
 types: $(READY)
 	.venv/bin/pyright
+	.venv/bin/pyright -p tests/typing
+	.venv/bin/mypy
 
 layers: $(READY)
 	.venv/bin/lint-imports --no-logo

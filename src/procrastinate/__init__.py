@@ -9,6 +9,25 @@ from typing import TYPE_CHECKING, Any
 from procrastinate.moved import MovedElsewhere
 
 if TYPE_CHECKING:
+    # Modules that users reach without an import of their own.
+    from procrastinate import app as app
+    from procrastinate import blueprints as blueprints
+    from procrastinate import builtin_tasks as builtin_tasks
+    from procrastinate import connector as connector
+    from procrastinate import exceptions as exceptions
+    from procrastinate import job_context as job_context
+    from procrastinate import jobs as jobs
+    from procrastinate import manager as manager
+    from procrastinate import middleware as middleware
+    from procrastinate import periodic as periodic
+    from procrastinate import retry as retry
+    from procrastinate import schema as schema
+    from procrastinate import signals as signals
+    from procrastinate import tasks as tasks
+    from procrastinate import testing as testing
+    from procrastinate import types as types
+    from procrastinate import utils as utils
+    from procrastinate import worker as worker
     from procrastinate.app import App
     from procrastinate.blueprints import Blueprint
     from procrastinate.connector import BaseConnector
