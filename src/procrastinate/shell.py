@@ -101,7 +101,7 @@ class ProcrastinateShell(cmd.Cmd):
     # Commands. Their docstrings are what `help` shows.
 
     def do_list_jobs(self, arg: str) -> None:
-        """List jobs: `list_jobs [details]`, with conditions: id=, queue=, task=, status=, lock=, queueing_lock=, worker_id=."""
+        """List jobs: `list_jobs [details]`; add id=, queue=, task=, status=, lock=, queueing_lock= or worker_id=."""
         conditions = parse_argument(arg)
         details = bool(conditions.pop("details", False))
         _refuse_unknown("list_jobs", conditions, _JOB_KEYS)

@@ -47,7 +47,7 @@ async def test_newest_first_page_by_page(store):
         ({"lock": "x"}, [3]),
         ({"queueing_lock": "y"}, [4]),
         ({"statuses": ["failed"]}, [1]),
-        ({"statuses": ["todo", "failed"]}, [4, 3, 2, 1]),
+        ({"statuses": ("todo", "failed")}, [4, 3, 2, 1]),
         ({"statuses": []}, []),
         ({"worker_id": 1}, [1]),
         ({"queue": "q", "statuses": ["todo"]}, [4, 3]),

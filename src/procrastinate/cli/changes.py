@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
@@ -31,17 +31,21 @@ class Action:
 
     Attributes:
         verb: what it is called, such as `cancel`.
-        done: what it was called when it is done.
+        done: what became of the jobs, such as `cancelled`.
+        outcome: what became of one job, by the status that it has now, None if it was deleted.
         statuses: the statuses of the jobs that it is meant for, where none are asked for.
         allowed: the statuses for which it can be asked.
         change: does it to one job.
+        hint: what else to say about other statuses.
     """
 
     verb: str
     done: str
+    outcome: Callable[[str | None], str]
     statuses: Sequence[str]
     allowed: Sequence[str]
     change: _Change
+    hint: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -72,7 +76,8 @@ def select(
         )
     for status in statuses:
         if status not in action.allowed:
-            raise click.UsageError(f"Jobs that are {status} cannot be {action.done}.")
+            hint = f"{action.verb} is for jobs that are {' or '.join(action.allowed)}"
+            raise click.UsageError(f"{hint}, not {status}.{action.hint and f' {action.hint}'}")
     chosen = JobFilter(statuses=statuses or action.statuses, **conditions)
     return Selection(ids=ids, conditions=chosen, is_confirmed=is_confirmed)
 
@@ -107,15 +112,14 @@ async def _change_each(app: App, action: Action, ids: Sequence[int]) -> bool:
     """Change the jobs with these ids; return whether all of them were changed."""
     all_changed = True
     for job_id in dict.fromkeys(ids):
-        before = await _status(app, job_id)
         refusal = await _refusal(app, action, job_id)
         after = await _status(app, job_id)
         if refusal is None:
-            click.echo(f"Job {job_id}: {action.done}, {before} → {after or 'deleted'}")
+            click.echo(f"Job {job_id}: {action.outcome(after)}")
         else:
             all_changed = False
             reason = "there is no such job" if after is None else f"it is {after}{refusal and f'; {refusal}'}"
-            output.print_stderr(f"Job {job_id} was not {action.done}: {reason}")
+            output.print_stderr(f"Job {job_id}: not {action.done}, {reason}")
     return all_changed
 
 

@@ -39,15 +39,19 @@ def _plain(value: Any) -> str:
 
 
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print rows, all with the same keys: drawn on a terminal, as aligned columns otherwise. No rows, no output."""
+    """Print rows, all with the same keys.
+
+    On a terminal, columns with nothing but zeros are left out, and long values wrap. Otherwise there is one line for
+    each row, however long, and always the same columns. No rows, no output.
+    """
     if not rows:
         return
     columns = list(rows[0])
-    cells = [[cell(row[column]) for column in columns] for row in rows]
     is_number = [all(isinstance(row[column], int | float | None) for row in rows) for column in columns]
     if log_settings.is_rich(sys.stdout):
-        _draw(columns, cells, is_number)
+        _draw(rows, is_number)
         return
+    cells = [[cell(row[column]) for column in columns] for row in rows]
     titles = [column.upper() for column in columns]
     widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
     for line in [titles, *cells]:
@@ -58,19 +62,34 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
         click.echo("  ".join(padded).rstrip())
 
 
-def _draw(columns: Sequence[str], cells: Sequence[Sequence[str]], is_number: Sequence[bool]) -> None:
-    from rich import box  # noqa: PLC0415  an extra
+def _draw(rows: Sequence[Mapping[str, Any]], is_number: Sequence[bool]) -> None:
     from rich.console import Console  # noqa: PLC0415  an extra
+    from rich.measure import Measurement  # noqa: PLC0415  an extra
     from rich.table import Table  # noqa: PLC0415  an extra
     from rich.text import Text  # noqa: PLC0415  an extra
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column, right in zip(columns, is_number, strict=True):
-        # Numbers are useless if they are cut.
-        table.add_column(column, justify="right" if right else "left", no_wrap=right, overflow="fold")
-    for line in cells:
-        table.add_row(*[Text(text, style=STATUS_STYLES.get(text, "")) for text in line])
-    Console().print(table)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    used = [column for column in rows[0] if any(row[column] for row in rows)]
+    for column, right in zip(rows[0], is_number, strict=True):
+        if column in used:
+            # What names things may go on in the next line; the rest is short, and useless if it is cut.
+            wraps = any(isinstance(row[column], str) for row in rows) and column not in {"status", "heartbeat"}
+            justify = "right" if right else "left"
+            table.add_column(column.upper(), justify=justify, no_wrap=not wraps, min_width=8 * wraps, overflow="fold")
+    for row in rows:
+        texts = [_ago(value) if isinstance(value := row[column], datetime.datetime) else cell(value) for column in used]
+        table.add_row(*[Text(text, style=STATUS_STYLES.get(text, "")) for text in texts])
+    console = Console()
+    # Nothing is cut off: where even the narrowest table is too wide, the terminal wraps it.
+    console.width = max(console.width, Measurement.get(console, console.options, table).minimum)
+    console.print(table)
+
+
+def _ago(value: datetime.datetime) -> str:
+    """Return how far away a time is, in its biggest unit."""
+    seconds = (datetime.datetime.now(tz=datetime.UTC) - value).total_seconds()
+    length = duration(abs(seconds), units=1)
+    return f"{length} ago" if seconds >= 0 else f"in {length}"
 
 
 def cell(value: Any) -> str:
@@ -94,15 +113,15 @@ def printable(text: str) -> str:
     )
 
 
-def duration(seconds: float) -> str:
-    """Return a length of time for people: its two biggest units."""
+def duration(seconds: float, units: int = 2) -> str:
+    """Return a length of time for people, in its biggest units."""
     rest = max(round(seconds), 0)
     parts: list[str] = []
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
         count, rest = divmod(rest, size)
         if count or (unit == "s" and not parts):
             parts.append(f"{count} {unit}")
-    return " ".join(parts[:2])
+    return " ".join(parts[:units])
 
 
 def plural(count: int, word: str = "job") -> str:

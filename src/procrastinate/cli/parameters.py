@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import math
 from typing import Any
@@ -35,8 +34,10 @@ class Switch(click.types.BoolParamType):
     @override
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bool:
         if isinstance(value, str):
-            with contextlib.suppress(ValueError):
+            try:
                 return env_bool(value)
+            except ValueError as error:
+                self.fail(f"{error}; write 1 or 0.", param, ctx)
         return super().convert(value, param, ctx)
 
 

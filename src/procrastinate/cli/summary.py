@@ -51,8 +51,8 @@ async def _database(app: App) -> str:
     except exceptions.ConnectorException:
         # In memory, or the worker is about to tell what is wrong.
         return type(app.connector).__name__
-    place = f"{found['host']}:{found['port']}" if found["host"] else "a Unix socket"
-    return output.printable(f"{found['name']} at {place}, as {found['user']} (PostgreSQL {found['version']})")
+    place = f"at {found['host']}:{found['port']}" if found["host"] else "on a Unix socket"
+    return output.printable(f"{found['name']} {place}, as {found['user']} (PostgreSQL {found['version']})")
 
 
 def _settings(app: App, options: Mapping[str, Any]) -> dict[str, str]:

@@ -55,7 +55,10 @@ class _Filtered(Operation[T]):
     @override
     def parameters(self, json: Json) -> dict[str, Any]:
         fields = attrs.asdict(self, recurse=False)
-        return {**attrs.asdict(fields.pop("conditions"), recurse=False), **fields}
+        conditions = attrs.asdict(fields.pop("conditions"), recurse=False)
+        # A tuple would be a row to some drivers.
+        conditions["statuses"] = None if self.conditions.statuses is None else list(self.conditions.statuses)
+        return {**conditions, **fields}
 
 
 @attrs.frozen(kw_only=True)

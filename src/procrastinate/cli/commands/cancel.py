@@ -26,5 +26,23 @@ def command(context: click.Context, *, ids: tuple[int, ...], abort: bool, delete
         return await app.job_manager.cancel_job_by_id_async(job_id, abort=abort, delete_job=delete)
 
     statuses = ["todo", "doing"] if abort else ["todo"]
-    action = changes.Action(verb="cancel", done="cancelled", statuses=statuses, allowed=statuses, change=cancel)
+    action = changes.Action(
+        verb="cancel",
+        done=("deleted" if delete else "cancelled") + (" or asked to abort" if abort else ""),
+        outcome=_outcome,
+        statuses=statuses,
+        allowed=statuses,
+        change=cancel,
+        hint="" if abort else "For jobs that run, add --abort.",
+    )
     changes.apply(context, action, changes.select(action, ids, **conditions))
+
+
+def _outcome(status: str | None) -> str:
+    match status:
+        case None:
+            return "deleted"
+        case "cancelled":
+            return "cancelled"
+        case _:
+            return "asked to abort"

@@ -41,8 +41,15 @@ def command(
             return False
         return True
 
-    action = changes.Action(verb="retry", done="retried", statuses=_RETRIABLE[:1], allowed=_RETRIABLE, change=retry)
+    action = changes.Action(
+        verb="retry", done="retried", outcome=_outcome, statuses=_RETRIABLE[:1], allowed=_RETRIABLE, change=retry
+    )
     changes.apply(context, action, changes.select(action, ids, **conditions))
+
+
+def _outcome(status: str | None) -> str:
+    # Its run was given up, and somebody had asked to abort it.
+    return "failed, for an abort was requested" if status == "failed" else "retried"
 
 
 async def _is_retriable(app: App, job_id: int) -> bool:
