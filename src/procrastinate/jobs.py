@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import enum
 import logging
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, Literal, Protocol
 
@@ -70,7 +71,7 @@ def check_name(name: str, what: str) -> str:
         raise TypeError(f"A {what} name is a text, not {name!r}")
     if len(name) > LONGEST_NAME:
         raise ValueError(f"This {what} name has {len(name)} characters, and at most {LONGEST_NAME} fit: {name[:40]!r}…")
-    return name
+    return _plain(name)
 
 
 def check_priority(priority: int) -> int:
@@ -79,12 +80,19 @@ def check_priority(priority: int) -> int:
         raise TypeError(f"A priority is an integer, not {priority!r}")
     if priority not in PRIORITIES:
         raise ValueError(f"A priority is an integer of 32 bits, from -2147483648 to 2147483647, not {priority!r}")
-    return priority
+    return operator.index(priority)
 
 
 def lock_text(lock: object) -> str | None:
     """Return a lock as the database stores it: the text of a number or UUID, None for none."""
-    return lock if lock is None or isinstance(lock, str) else str(lock)
+    if lock is None:
+        return None
+    return _plain(lock) if isinstance(lock, str) else str(lock)
+
+
+def _plain(text: str) -> str:
+    # A member of an enumeration of texts: its own str() is its name, and drivers have opinions of their own.
+    return str.__str__(text)
 
 
 def check_aware(

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import logging
 
 import pytest
 
@@ -27,6 +28,19 @@ def modules(tmp_path, monkeypatch):
 def test_connector_is_required():
     with pytest.raises(TypeError, match="connector"):
         App()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"connector": InMemoryConnector}, r"connector=InMemoryConnector\(…\)"),
+        ({"import_paths": "tasks"}, r"import_paths=\['tasks'\]"),
+        ({"worker_default": {}}, "worker_default"),
+    ],
+)
+def test_wrong_settings(settings, message):
+    with pytest.raises(TypeError, match=message):
+        App(**{"connector": InMemoryConnector(), **settings})
 
 
 def test_settings_are_kept_by_reference():
@@ -84,6 +98,28 @@ def test_import_paths_are_imported_once_and_again_after_a_failure(modules):
     app.perform_import_paths()
 
 
+def test_log_records_of_imports(modules, caplog):
+    caplog.set_level(logging.DEBUG, "procrastinate")
+    modules("tasks_to_log", "")
+    app = App(connector=InMemoryConnector(), import_paths=["tasks_to_log"])
+    app.perform_import_paths()
+    records = {record.action: record for record in caplog.records if hasattr(record, "action")}
+    assert records["import_module"].module_name == "tasks_to_log"
+    assert records["imported_tasks"].tasks == list(app.tasks)
+
+
+def test_paths_are_imported_before_a_task_is_looked_up(modules):
+    modules("tasks_by_name", "from app_by_name import app\n@app.task(name='late', queue='q')\ndef late(): pass\n")
+    modules(
+        "app_by_name",
+        "import procrastinate, procrastinate.testing\n"
+        "app = procrastinate.App(\n"
+        "    connector=procrastinate.testing.InMemoryConnector(), import_paths=['tasks_by_name']\n"
+        ")\n",
+    )
+    assert App.from_path("app_by_name.app").configure_task("late", allow_unknown=False).job.queue == "q"
+
+
 # Tasks by name
 
 
@@ -138,6 +174,49 @@ def test_replacing_the_connector(app):
         assert app.connector is app.job_manager.connector is other
         raise ZeroDivisionError
     assert app.connector is app.job_manager.connector is before
+
+
+def test_replacing_the_connector_again(app):
+    before, first, second = app.connector, InMemoryConnector(), InMemoryConnector()
+    task = app.task(name="run")(lambda: None)
+    with app.replace_connector(first):
+        task.defer()
+        with app.replace_connector(second):
+            task.defer()
+            task.defer()
+        assert app.connector is app.job_manager.connector is first
+        task.defer()
+    assert app.connector is app.job_manager.connector is before
+    assert (len(before.jobs), len(first.jobs), len(second.jobs)) == (0, 2, 2)
+
+
+def test_context_manager_does_not_open(app):
+    with app as same:
+        assert same is app
+    assert app.connector.states == ["closed"]
+
+
+def test_managers(app):
+    assert app.job_manager.connector is app.connector
+    assert app.schema_manager is not app.schema_manager
+    assert app.schema_manager.connector is app.connector
+
+
+async def test_worker_of_its_own_loop_on_a_running_loop(app):
+    with pytest.raises(RuntimeError, match=r"await app\.run_worker_async"):
+        app.run_worker()
+    assert app.connector.states == []
+
+
+@pytest.mark.parametrize(("given", "used"), [({}, ["default"]), ({"queues": ["other"]}, ["other"])])
+def test_options_of_the_call_win(app, given, used):
+    app.worker_defaults.update(queues=["default"], wait=False, install_signal_handlers=False)
+    ran = []
+    for queue in ("default", "other"):
+        app.task(name=queue, queue=queue)(lambda queue=queue: ran.append(queue)).defer()
+    app.run_worker(**given)
+    assert ran == used
+    assert app.connector.states == ["open_async", "closed_async"]
 
 
 def test_another_app_with_the_same_tasks(app):

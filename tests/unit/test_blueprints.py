@@ -51,9 +51,29 @@ def test_further_alias(app):
         app.add_task_alias(task, "run")
 
 
+def test_further_alias_that_does_not_fit(app):
+    task = app.task(name="run")(run)
+    with pytest.raises(ValueError, match="128"):
+        app.add_task_alias(task, "n" * 129)
+    assert names(app) == {"run"}
+
+
+def test_alias_of_another_task(app):
+    app.task(name="run", aliases=["walk"])(run)
+    with pytest.raises(exceptions.TaskAlreadyRegistered, match="A task named walk was already registered"):
+        app.task(name="new", aliases=["newer", "walk"])(run)
+    assert names(app) == {"run", "walk"}
+
+
 def test_unknown_decorator_option(app):
-    with pytest.raises(TypeError, match="qeue"):
-        app.task(qeue="x")(run)
+    with pytest.raises(TypeError, match=r"task\(\) got an unknown option 'qeue': did you mean 'queue'\?"):
+        app.task(qeue="x")
+
+
+def test_bare_and_called(app):
+    assert app.task(run).func is run
+    assert app.task()(lambda: None).queue == "default"
+    assert app.task(run, name="both", queue="q").queue == "q"
 
 
 def test_decorators_in_the_wrong_order(app):
@@ -129,6 +149,28 @@ def test_namespace_that_makes_names_too_long(app, blueprint):
     assert blueprint.tasks["run"].name == "run"
 
 
+def test_taken_name_without_a_namespace(app, blueprint):
+    app.task(name="walk")(run)
+    with pytest.raises(exceptions.TaskAlreadyRegistered, match="A task named walk was already registered"):
+        app.add_tasks_from(blueprint)
+    assert names(app) == {"walk"}
+
+
+def test_log_record_of_the_addition(app, blueprint, caplog):
+    caplog.set_level(logging.INFO, "procrastinate.blueprints")
+    app.add_tasks_from(blueprint, namespace="ns")
+    (record,) = [record for record in caplog.records if record.name == "procrastinate.blueprints"]
+    assert (record.action, record.namespace, record.tasks) == ("loading_blueprint", "ns", ["ns:run", "ns:walk"])
+
+
+def test_tasks_of_a_lonely_blueprint(blueprint):
+    assert blueprint.tasks["run"](a=1) == {"a": 1}
+    with pytest.raises(exceptions.UnboundTaskError, match="add_tasks_from"):
+        blueprint.tasks["run"].configure()
+    with pytest.raises(exceptions.UnboundTaskError):
+        blueprint.will_configure_task()
+
+
 def test_taken_schedule_changes_nothing(app, blueprint):
     app.periodic(cron="* * * * *", periodic_id="night")(blueprint.tasks["run"])
     with pytest.raises(exceptions.TaskAlreadyRegistered, match="night"):
@@ -141,6 +183,13 @@ def test_warning_in_the_main_module(caplog):
     (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert record.action == "app_defined_in___main__"
     assert record.getMessage().startswith("Blueprint is instantiated in the main Python module (")
+
+
+def test_warning_where_the_module_has_no_name(caplog):
+    exec("import procrastinate\nprocrastinate.Blueprint()", {"__name__": ""})
+    (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert record.action == "app_location_unknown"
+    assert record.exc_info[0] is exceptions.CallerModuleUnknown
 
 
 def test_no_warning_elsewhere(caplog):

@@ -68,6 +68,16 @@ def test_none_at_all(context):
     assert middleware.compose([], len, context, None) is len
 
 
+def test_calling_twice_runs_twice(context):
+    runs = []
+
+    def twice(call_next, context, worker):
+        call_next()
+        return call_next()
+
+    assert middleware.compose([twice], lambda: runs.append(1) or len(runs), context, None)() == 2
+
+
 @pytest.mark.parametrize(("each", "must_be_async"), [(asynchronous, False), (synchronous, True)])
 def test_wrong_colour(each, must_be_async):
     with pytest.raises(exceptions.MiddlewareKindMismatch, match="the worker needs"):
@@ -84,10 +94,15 @@ def test_context(app, context):
     assert context.evolve(abort_reason=lambda: AbortReason.SHUTDOWN).should_abort() is True
 
 
+def test_context_of_an_unknown_task(context):
+    with pytest.raises(KeyError):
+        context.task  # noqa: B018  the access is the point
+
+
 def test_result():
     running = JobResult(start_timestamp=10)
     assert running.duration(12) == 2
-    assert running.as_dict()["start_timestamp"] == 10
-    assert "result" not in running.as_dict()
+    assert running.as_dict().keys() == {"start_timestamp", "duration"}
+    assert running.as_dict()["duration"] > 1_000_000
     ended = JobResult(start_timestamp=10, end_timestamp=11, result="r")
     assert ended.as_dict() == {"start_timestamp": 10, "duration": 1, "end_timestamp": 11, "result": "r"}

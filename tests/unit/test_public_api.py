@@ -68,8 +68,24 @@ def test_metadata():
         assert isinstance(getattr(procrastinate, name), str)
 
 
-@pytest.mark.parametrize(("name", "module"), [("AiopgConnector", "aiopg"), ("Psycopg2Connector", "psycopg2")])
-def test_moved_names(name, module):
+@pytest.fixture
+def without_drivers(monkeypatch):
+    """An installation without the extras of the contrib connectors."""
+    for name in ("aiopg", "psycopg2"):
+        monkeypatch.setitem(sys.modules, name, None)
+        monkeypatch.setitem(sys.modules, f"procrastinate.contrib.{name}", None)
+    for name in ("AiopgConnector", "Psycopg2Connector"):
+        monkeypatch.delitem(vars(procrastinate), name, raising=False)
+    yield
+    for name in ("AiopgConnector", "Psycopg2Connector"):
+        vars(procrastinate).pop(name, None)
+
+
+CONTRIB = [("AiopgConnector", "aiopg"), ("Psycopg2Connector", "psycopg2")]
+
+
+@pytest.mark.parametrize(("name", "module"), CONTRIB)
+def test_moved_names(without_drivers, name, module):
     text = f"procrastinate.{name} has been moved to procrastinate.contrib.{module}.{name}"
     placeholder = getattr(procrastinate, name)
     with pytest.raises(exceptions.MovedElsewhere) as raised:
@@ -77,6 +93,12 @@ def test_moved_names(name, module):
     assert str(raised.value) == text
     with pytest.raises(exceptions.MovedElsewhere, match=text):
         placeholder.anything  # noqa: B018  the access is the point
+
+
+@pytest.mark.parametrize(("name", "module"), CONTRIB)
+def test_moved_names_with_their_drivers(name, module):
+    contrib = pytest.importorskip(f"procrastinate.contrib.{module}")
+    assert getattr(procrastinate, name) is getattr(contrib, name)
 
 
 def test_importing_loads_no_driver():

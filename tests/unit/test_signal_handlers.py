@@ -1,6 +1,7 @@
 """Stopping on signals: once, and then as before."""
 
 import asyncio
+import logging
 import os
 import signal
 import threading
@@ -50,6 +51,24 @@ def test_handlers_are_put_back_at_the_end(caught):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
     assert caught == [signal.SIGTERM]
+
+
+def test_handlers_may_be_installed_apart(caught, caplog):
+    caplog.set_level(logging.DEBUG, "procrastinate.signals")
+
+    async def run():
+        loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+        before = [signal.getsignal(number) for number in signals.SIGNALS]
+        signals.install(loop, stopped.set)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await stopped.wait()
+        signals.uninstall(loop, *before)
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
+    assert caught == [signal.SIGINT]
+    assert [record.action for record in caplog.records] == ["install_signal_handlers", "uninstall_signal_handlers"]
 
 
 def test_threads_handle_no_signals(caplog):

@@ -1,7 +1,11 @@
 """Tasks: names, settings, and the check of arguments."""
 
+import asyncio
+import copy
 import datetime
 import functools
+import inspect
+import pickle
 import sys
 
 import pytest
@@ -104,10 +108,112 @@ def test_is_async(app):
 
 def test_middleware_is_checked(app):
     assert app.task(task_middleware=[CountingMiddleware()])(sample).task_middleware
-    with pytest.raises(TypeError, match="not callable"):
+    with pytest.raises(TypeError, match=r"^Task middleware 'mail' of task x is not callable\.$"):
         app.task(name="x", task_middleware=["mail"])(sample)
     with pytest.raises(exceptions.MiddlewareKindMismatch):
         app.task(name="y", task_middleware=[async_middleware])(sample)
+
+
+def test_async_task_gives_its_coroutine(app):
+    @app.task
+    async def run(a):
+        return a
+
+    assert asyncio.run(run(5)) == 5
+
+
+# Declaring
+
+
+def test_options_that_are_none_are_the_defaults(app):
+    options = dict.fromkeys(tasks.TaskOptions.__annotations__)
+    task = app.task(sample, pass_context=False, **{**options, "check_arguments": True})
+    assert (task.name, task.aliases, task.queue, task.priority) == (f"{__name__}.sample", [], "default", 0)
+    assert (task.retry_strategy, task.lock, task.queueing_lock, task.task_middleware) == (None, None, None, [])
+
+
+def test_attributes(app):
+    strategy = RetryStrategy(max_attempts=1)
+    task = tasks.Task(
+        sample,
+        blueprint=app,
+        name="n",
+        aliases=["a"],
+        retry=strategy,
+        pass_context=True,
+        queue="q",
+        priority=1,
+        lock="l",
+        queueing_lock="ql",
+        task_middleware=[CountingMiddleware],
+    )
+    expected = {
+        "func": sample,
+        "blueprint": app,
+        "name": "n",
+        "aliases": ["a"],
+        "retry_strategy": strategy,
+        "pass_context": True,
+        "queue": "q",
+        "priority": 1,
+        "lock": "l",
+        "queueing_lock": "ql",
+        "task_middleware": [CountingMiddleware],
+        "full_path": f"{__name__}.sample",
+    }
+    assert {name: getattr(task, name) for name in expected} == expected
+    task.add_namespace("ns")
+    assert (task.name, task.aliases) == ("ns:n", ["ns:a"])
+
+
+def test_queue_is_required():
+    with pytest.raises(TypeError, match="queue"):
+        tasks.Task(sample, blueprint=Blueprint())
+
+
+@pytest.mark.parametrize("value", ["name", 5])
+def test_task_of_what_is_no_function(app, value):
+    with pytest.raises(TypeError, match=r"write @app\.task\(name="):
+        app.task(value)
+
+
+def test_aliases_are_several(app):
+    with pytest.raises(TypeError, match=r"aliases=\['old'\]"):
+        app.task(aliases="old")(sample)
+
+
+@pytest.mark.parametrize("options", [{"name": 5}, {"aliases": [5]}])
+def test_names_that_are_no_text(app, options):
+    with pytest.raises(TypeError, match="task name is a text"):
+        app.task(**options)(sample)
+
+
+def test_names_of_lambdas(app):
+    assert app.task(lambda: None).name == f"{__name__}.<lambda>"
+
+
+# Copies
+
+
+def pickled_task():
+    pass
+
+
+def test_tasks_are_pickled_as_functions_are(monkeypatch, app):
+    task = app.task(pickled_task)
+    with pytest.raises(pickle.PicklingError):
+        pickle.dumps(task)  # its name leads to the bare function
+    monkeypatch.setattr(sys.modules[__name__], "pickled_task", task)
+    assert pickle.loads(pickle.dumps(task)) is task
+    assert copy.deepcopy({"task": task})["task"] is task
+
+
+def test_a_copy_is_another_task(app):
+    task = app.task(sample)
+    twin = copy.copy(task)
+    twin.queue = "other"
+    assert (task.queue, twin.queue, twin.func) == ("default", "other", sample)
+    assert type(twin) is tasks.Task
 
 
 # Configuring
@@ -160,6 +266,34 @@ def test_task_of_a_lonely_blueprint():
     assert task(1) == (1, 2, 3)
     with pytest.raises(exceptions.UnboundTaskError):
         task.defer(a=1)
+
+
+def test_empty_queue_is_the_default_queue(app):
+    assert app.task(queue="q")(sample).configure(queue="").job.queue == "default"
+
+
+def test_time_from_now_that_is_now(app):
+    before = datetime.datetime.now(tz=datetime.UTC)
+    assert before <= app.configure_task("t", schedule_in={}).job.scheduled_at <= datetime.datetime.now(tz=datetime.UTC)
+
+
+def test_past_times_are_allowed(app):
+    assert app.configure_task("t", schedule_in={"days": -1}).defer() == 1
+    assert app.configure_task("t", schedule_at=datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)).defer() == 2
+
+
+def test_connection_is_kept(app):
+    connection = object()
+    assert app.task(sample).configure(connection=connection).connection is connection
+    assert app.configure_task("elsewhere", connection=connection).connection is connection
+
+
+def test_configured_arguments_are_not_changed(app):
+    arguments = {"a": 1}
+    deferrer = app.task(sample).configure(task_kwargs=arguments)
+    deferrer.defer(b=2)
+    arguments["c"] = 3
+    assert (arguments, deferrer.job.task_kwargs) == ({"a": 1, "c": 3}, {"a": 1})
 
 
 # Arguments
@@ -228,7 +362,99 @@ def test_function_without_signature(app):
 
 
 def test_check_can_be_switched_off(app):
-    assert app.task(check_arguments=False)(sample).defer(x=1) == 1
+    task = app.task(name="t", check_arguments=False)(sample)
+    assert [task.defer(x=1), task.configure(lock="l").defer(), *task.batch_defer({"y": 1})] == [1, 2, 3]
+    assert app.configure_task("t").defer() == 4
+
+
+def test_arguments_given_in_parts(app):
+    deferrer = app.task(sample).configure(task_kwargs={"b": 1})
+    with pytest.raises(TypeError, match="missing a required argument: 'a'"):
+        deferrer.defer(c=1)
+    assert deferrer.batch_defer({"a": 1}, {"a": 2, "b": 3}) == [1, 2]
+
+
+def test_positional_only_parameters(app):
+    def needs(a, /, b):
+        pass
+
+    def offers(a=1, /, *, b=2):
+        pass
+
+    with pytest.raises(TypeError, match="positional only"):
+        app.task(needs).defer(a=1, b=2)
+    assert app.task(offers).defer(b=1) == 1
+    with pytest.raises(TypeError, match="positional only"):
+        app.task(name="t")(offers).defer(a=1)
+
+
+def test_arguments_of_a_partial_function(app):
+    task = app.task(name="t")(functools.partial(sample, b=5))
+    assert task.batch_defer({"a": 1}, {"a": 1, "b": 6}) == [1, 2]
+    task = app.task(name="u")(functools.partial(sample, 1))
+    assert task.defer(b=1) == 3
+    with pytest.raises(TypeError, match="'a'"):
+        task.defer(a=1)
+
+
+def test_arguments_of_callable_objects(app):
+    class Greeting:
+        def __call__(self, name):
+            return name
+
+        def method(self, name):
+            return name
+
+    for task in (app.task(name="object")(Greeting()), app.task(Greeting().method), app.task(Greeting)):
+        arguments = {} if task.func is Greeting else {"name": "x"}
+        assert task.defer(**arguments)
+        with pytest.raises(TypeError):
+            task.defer(self=1)
+
+
+def test_context_of_any_kind(app):
+    def variadic(*arguments, a):
+        pass
+
+    def positional(context, /, **rest):
+        pass
+
+    assert app.task(pass_context=True)(variadic).defer(a=1) == 1
+    assert app.task(pass_context=True)(positional).defer(context=1) == 2
+
+
+def test_decorator_that_adds_an_argument(app):
+    def connected(function):
+        @functools.wraps(function)
+        def wrapper(*arguments, **named):
+            return function(*arguments, connection=None, **named)
+
+        return wrapper
+
+    @app.task
+    @connected
+    def run(a, connection):
+        pass
+
+    assert run.defer(a=1) == 1
+    # What the wrapper takes cannot be told, so nothing is refused.
+    assert run.defer(b=1) == 2
+
+
+def test_signature_that_a_decorator_states(app):
+    def stated(*arguments, **named):
+        pass
+
+    stated.__signature__ = inspect.signature(sample)
+    with pytest.raises(TypeError, match="'d'"):
+        app.task(stated).defer(a=1, d=1)
+
+
+def test_task_of_a_task(app):
+    inner = app.task(name="inner")(sample)
+    outer = app.task(name="outer", queue="q")(inner)
+    assert outer(1) == (1, 2, 3)
+    assert outer.defer(a=1) == 1
 
 
 def test_arguments_that_are_no_json(app):
