@@ -24,6 +24,10 @@ STATUS_STYLES = {
 }
 
 
+_WRAPPING = {"queue", "task", "lock", "arguments", "name"}
+_NARROWEST = 8
+
+
 def print_stderr(*values: Any) -> None:
     """Print what is no result, to standard error."""
     click.echo(" ".join(str(value) for value in values), err=True)
@@ -46,42 +50,47 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     """
     if not rows:
         return
-    columns = list(rows[0])
-    is_number = [all(isinstance(row[column], int | float | None) for row in rows) for column in columns]
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
     if log_settings.is_rich(sys.stdout):
-        _draw(rows, is_number)
+        _draw(columns)
         return
-    cells = [[cell(row[column]) for column in columns] for row in rows]
-    titles = [column.upper() for column in columns]
-    widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
-    for line in [titles, *cells]:
-        padded = [
-            text.rjust(width) if right else text.ljust(width)
-            for text, width, right in zip(line, widths, is_number, strict=True)
-        ]
-        click.echo("  ".join(padded).rstrip())
+    aligned: list[list[str]] = []
+    for name, values in columns.items():
+        texts = [name.upper(), *map(cell, values)]
+        width = max(map(len, texts))
+        aligned.append([text.rjust(width) if _is_number(values) else text.ljust(width) for text in texts])
+    for line in zip(*aligned, strict=True):
+        click.echo("  ".join(line).rstrip())
 
 
-def _draw(rows: Sequence[Mapping[str, Any]], is_number: Sequence[bool]) -> None:
+def _is_number(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, int | float | None) for value in values)
+
+
+def _draw(columns: Mapping[str, Sequence[Any]]) -> None:
     from rich.console import Console  # noqa: PLC0415  an extra
     from rich.measure import Measurement  # noqa: PLC0415  an extra
     from rich.table import Table  # noqa: PLC0415  an extra
     from rich.text import Text  # noqa: PLC0415  an extra
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    used = [column for column in rows[0] if any(row[column] for row in rows)]
-    for column, right in zip(rows[0], is_number, strict=True):
-        if column in used:
-            # What names things may go on in the next line; the rest is short, and useless if it is cut.
-            wraps = any(isinstance(row[column], str) for row in rows) and column not in {"status", "heartbeat"}
-            justify = "right" if right else "left"
-            table.add_column(column.upper(), justify=justify, no_wrap=not wraps, min_width=8 * wraps, overflow="fold")
-    for row in rows:
-        texts = [_ago(value) if isinstance(value := row[column], datetime.datetime) else cell(value) for column in used]
-        table.add_row(*[Text(text, style=STATUS_STYLES.get(text, "")) for text in texts])
+    drawn: list[list[Text]] = []
+    for name, values in columns.items():
+        if not any(values):
+            continue
+        texts = [_ago(value) if isinstance(value, datetime.datetime) else cell(value) for value in values]
+        # Names and arguments may go on in the next line; the rest is short, and useless if it is cut.
+        wraps = name in _WRAPPING
+        width = _NARROWEST if wraps else max(map(len, [name, *texts]))
+        justify = "right" if _is_number(values) else "left"
+        table.add_column(name.upper(), justify=justify, no_wrap=not wraps, min_width=width, overflow="fold")
+        drawn.append([Text(text, style=STATUS_STYLES.get(text, "")) for text in texts])
+    for line in zip(*drawn, strict=True):
+        table.add_row(*line)
     console = Console()
     # Nothing is cut off: where even the narrowest table is too wide, the terminal wraps it.
-    console.width = max(console.width, Measurement.get(console, console.options, table).minimum)
+    anything = console.options.update(max_width=10_000)
+    console.width = max(console.width, Measurement.get(console, anything, table).minimum)
     console.print(table)
 
 
