@@ -177,7 +177,7 @@ class PageRunner:
         variables = {"PROCRASTINATE_WORKER_WAIT": "0"}
         result = click.testing.CliRunner().invoke(cli, arguments, env=variables, prog_name="procrastinate")
         assert result.exit_code == 0, (arguments, result.output, result.exception)
-        check_shown(shown, result.stdout + result.stderr)
+        check_shown(shown, result.output)
 
     def _run_process(self, words: list[str], shown: list[str]) -> None:
         done = subprocess.run(

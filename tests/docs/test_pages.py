@@ -12,10 +12,13 @@ WITH_CODE = [page for page in PAGES if any(True for _ in blocks_of(page.read_tex
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: str(page.relative_to(ROOT / "docs")))
-def test_page(page: Path, tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    text = page.read_text(encoding="utf-8")
+    # Pages that create the tables start without them.
+    database = request.getfixturevalue("empty_database" if "$ procrastinate schema --apply" in text else "database")
     runner = PageRunner(page, tmp_path, database, monkeypatch)
     try:
-        for block in blocks_of(page.read_text(encoding="utf-8")):
+        for block in blocks_of(text):
             try:
                 runner.run(block)
             except BaseException as error:
