@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
-from acceptance_tools import Commands, Running, Table
+from acceptance_tools import Commands, InProcess, Running, Table
 
 
 @pytest.fixture
@@ -48,3 +51,25 @@ def held(
         return worker, job_id, gate
 
     return start
+
+
+@pytest.fixture
+def offline(make_commands):
+    """The command line, without a database and without an app."""
+    commands = make_commands(None)
+    del commands.environment["PROCRASTINATE_APP"]
+    return commands
+
+
+@pytest.fixture
+def in_process(monkeypatch, tmp_path, request):
+    """The command line without a process of its own, on `database` where the test asks for that."""
+    for name in list(os.environ):
+        if name.startswith("PROCRASTINATE_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    handler = signal.getsignal(signal.SIGINT)
+    yield InProcess(request.getfixturevalue("database") if "connection" in request.fixturenames else "")
+    signal.signal(signal.SIGINT, handler)
+    sys.modules.pop("recorder", None)

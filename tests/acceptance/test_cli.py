@@ -4,38 +4,15 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import re
-import signal
 import sys
 
 import psycopg
 import pytest
-from acceptance_tools import InProcess, wait_until
+from acceptance_tools import wait_until
 
 import procrastinate
-
-
-@pytest.fixture
-def offline(make_commands):
-    """The command line, without a database and without an app."""
-    commands = make_commands(None)
-    del commands.environment["PROCRASTINATE_APP"]
-    return commands
-
-
-@pytest.fixture
-def in_process(monkeypatch, tmp_path, request):
-    """The command line without a process of its own, on `database` where the test asks for that."""
-    for name in list(os.environ):
-        if name.startswith("PROCRASTINATE_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    handler = signal.getsignal(signal.SIGINT)
-    yield InProcess(request.getfixturevalue("database") if "connection" in request.fixturenames else "")
-    signal.signal(signal.SIGINT, handler)
-    sys.modules.pop("recorder", None)
+from procrastinate.cli import COMMANDS
 
 
 @pytest.fixture
@@ -69,21 +46,34 @@ def test_help_and_version_import_no_driver(offline, argument):
     assert "procrastinate" in result.stdout
 
 
-@pytest.mark.parametrize("command", ["worker", "defer", "schema", "healthchecks", "postgres"])
-def test_command_help_needs_no_app_and_no_driver(offline, command):
+def test_command_help_needs_no_app_and_no_driver(offline):
     program = (
-        f"import sys\nfrom procrastinate.cli import main\nmain([{command!r}, '--help'])\n"
-        if command == "postgres"
-        else (
-            "import atexit, sys\nfrom procrastinate.cli import main\n"
-            "atexit.register(lambda: print('psycopg' in sys.modules, file=sys.stderr))\n"
-            f"main([{command!r}, '--help'])\n"
-        )
+        "import sys\nfrom procrastinate.cli import COMMANDS, main\n"
+        "for name in COMMANDS:\n"
+        "    try:\n"
+        "        main([name, '--help'])\n"
+        "    except SystemExit as end:\n"
+        "        assert end.code == 0, end.code\n"
+        "print([name for name in sys.modules if name.startswith('psycopg')], file=sys.stderr)\n"
+    )
+    result = offline.python("-c", program, PROCRASTINATE_APP="no_such_module.app")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.strip() == "[]"
+    for name in COMMANDS:
+        assert f"Usage: procrastinate {name}" in result.stdout
+
+
+def test_help_imports_no_command(offline):
+    program = (
+        "import sys\nfrom procrastinate.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "slow = ('procrastinate.cli.commands', 'procrastinate.app', 'asyncio', 'rich')\n"
+        "print([name for name in sys.modules if name.startswith(slow)], file=sys.stderr)\n"
     )
     result = offline.python("-c", program)
-    assert result.returncode == 0, result.stderr
-    assert f"procrastinate {command}" in result.stdout
-    assert "True" not in result.stderr
+    assert result.stderr.strip() == "[]"
+    for name, (_, line) in COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(line)}$", result.stdout, re.MULTILINE)
 
 
 def test_help_does_not_import_the_app(offline):
@@ -120,6 +110,15 @@ def test_version(offline):
         ("-v", "--log-level", "info", "healthchecks"),
         ("--log-level", "loud", "healthchecks"),
         ("--log-format", "%(message", "healthchecks"),
+        ("jobs", "--limit", "0"),
+        ("jobs", "--status", "done"),
+        ("retry",),
+        ("retry", "1", "--queue", "q"),
+        ("retry", "--status", "succeeded"),
+        ("retry", "one"),
+        ("cancel",),
+        ("cancel", "--status", "doing"),
+        ("completion", "tcsh"),
     ],
 )
 def test_usage_errors(in_process, arguments):
@@ -134,7 +133,18 @@ def test_usage_errors(in_process, arguments):
 # The app.
 
 
-@pytest.mark.parametrize("arguments", [("worker",), ("defer", "add"), ("schema", "--apply"), ("healthchecks",)])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("worker",),
+        ("defer", "add"),
+        ("schema", "--apply"),
+        ("healthchecks",),
+        ("jobs",),
+        ("cancel", "1"),
+        ("shell", "list_jobs"),
+    ],
+)
 def test_without_an_app(offline, arguments):
     result = offline.run(*arguments)
     assert result.returncode == 1
@@ -155,6 +165,8 @@ def test_app_modules_own_import_error_is_shown(offline):
     result = offline.run("-a", "broken.app", "healthchecks")
     assert result.returncode == 2
     assert "not_installed_here" in result.stderr
+    assert f'File "{offline.folder}/broken.py", line 1' in result.stderr
+    assert "importlib" not in result.stderr
     assert "Traceback" not in result.stderr
     assert "Traceback" in offline.run("-v", "-a", "broken.app", "healthchecks").stderr
 
@@ -164,6 +176,24 @@ def test_app_modules_own_bug_is_shown(offline):
     result = offline.run("-a", "buggy.app", "healthchecks")
     assert result.returncode == 2
     assert "ZeroDivisionError: division by zero" in result.stderr
+
+
+def test_app_modules_error_is_shown_where_it_is(offline):
+    (offline.folder / "outer.py").write_text("import os\nimport inner\n")
+    (offline.folder / "inner.py").write_text("def make():\n    raise LookupError('no such setting')\n\nmake()\n")
+    result = offline.run("-a", "outer.app", "healthchecks")
+    assert result.returncode == 2
+    places = re.findall(r'(\w+\.py)", line (\d+)', result.stderr)
+    assert places == [("outer.py", "2"), ("inner.py", "4"), ("inner.py", "2")]
+    assert "LookupError: no such setting" in result.stderr
+
+
+def test_app_module_that_is_no_python(offline):
+    (offline.folder / "nonsense.py").write_text("x = 1\ndef f(:\n")
+    result = offline.run("-a", "nonsense.app", "healthchecks")
+    assert result.returncode == 2
+    assert "SyntaxError" in result.stderr
+    assert f'File "{offline.folder}/nonsense.py", line 2' in result.stderr
 
 
 def test_app_path_names_something_else(offline):
@@ -464,6 +494,7 @@ def test_defer_falsy_priority_from_the_environment(cli, connection):
         ("PROCRASTINATE_DEFER_UNKNOWN", "perhaps"),
         ("PROCRASTINATE_LOG_LEVEL", "LOUD"),
         ("PROCRASTINATE_VERBOSE", "very"),
+        ("PROCRASTINATE_VERBOSITY", "very"),
         ("PROCRASTINATE_LOG_FORMAT_STYLE", "?"),
     ],
 )
@@ -594,7 +625,9 @@ def test_log_level(cli):
     message = "Log level set to DEBUG"
     assert message in cli.run("-v", "healthchecks").stderr
     assert message in cli.run("healthchecks", PROCRASTINATE_VERBOSE="3").stderr
+    assert message in cli.run("healthchecks", PROCRASTINATE_VERBOSITY="2").stderr
     assert message not in cli.run("healthchecks", PROCRASTINATE_VERBOSE="0").stderr
+    assert message not in cli.run("healthchecks", PROCRASTINATE_VERBOSE="").stderr
     quiet = {"PROCRASTINATE_VERBOSE": "1", "PROCRASTINATE_LOG_LEVEL": "error"}
     assert message not in cli.run("healthchecks", **quiet).stderr
     assert message in cli.run("-v", "healthchecks", **quiet).stderr
