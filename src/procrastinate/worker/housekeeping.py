@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Awaitable, Callable, Iterable
 
 import attrs
@@ -20,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 SWEEP_INTERVAL = 5.0
 LONGEST_RESCUE_INTERVAL = 5.0
+# How long others may take to give a sign of life after an outage: their pauses between two tries to connect.
+LONGEST_GRACE = 10.0
 BATCH = 500
 
 
@@ -54,20 +58,35 @@ class Housekeeping(Service):
             Chore("rescue", rescue_interval, self._rescue),
             Chore("sweep", SWEEP_INTERVAL, self._sweep),
         ]
+        self._pause = min(chore.interval for chore in self._chores)
+        # After an outage every worker has been silent, and who looks first would take the jobs of all others. Whoever
+        # comes back, or is new here, first lets them give a sign; but one that will not stay looks at once.
+        self._grace = min(settings.stalled_worker_timeout, LONGEST_GRACE)
+        self._last_answer = -math.inf if settings.wait else time.monotonic()
+        self._may_rescue_from = -math.inf
 
     @override
     async def run(self) -> None:
-        pause = min(chore.interval for chore in self._chores)
         while True:
             for chore in self._chores:
                 # A little less than the interval, or two workers' clocks would make each skip every other turn.
-                if await self._connector.run_async(TakeChore(chore=chore.name, interval=chore.interval * 0.7)):
+                is_ours = await self._connector.run_async(TakeChore(chore=chore.name, interval=chore.interval * 0.7))
+                self._answered()
+                if is_ours:
                     await chore.do()
                 self.works()
-            await asyncio.sleep(jittered(pause))
+            await asyncio.sleep(jittered(self._pause))
+
+    def _answered(self) -> None:
+        now = time.monotonic()
+        if now - self._last_answer > 2 * self._pause:
+            self._may_rescue_from = now + self._grace
+        self._last_answer = now
 
     async def _rescue(self) -> None:
         settings = self._settings
+        if time.monotonic() < self._may_rescue_from:
+            return
         rescue = RescueJobs(
             seconds_since_heartbeat=settings.stalled_worker_timeout, max_rescues=settings.max_rescues, limit=BATCH
         )
