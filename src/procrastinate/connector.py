@@ -27,10 +27,17 @@ class Notify(Protocol):
 
 
 class BaseConnector:
-    """The root of all connectors: every method says that it is not supported."""
+    """The root of all connectors: every method says that it is not supported.
+
+    Attributes:
+        json_dumps: writes arguments as JSON, None for `json.dumps`.
+        json_loads: reads arguments from JSON, None for `json.loads`.
+        schema: the schema that has the tables, None to find them on the search_path.
+    """
 
     json_dumps: Callable[[Any], Any] | None = None
     json_loads: Callable[[Any], Any] | None = None
+    schema: str | None = None
 
     def get_sync_connector(self) -> BaseConnector:
         """Return the connector that answers sync calls."""

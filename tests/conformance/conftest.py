@@ -8,7 +8,16 @@ import contextlib
 import psycopg
 import pytest
 
-from procrastinate.connector import BaseConnector
+from conformance.urls import as_url
+from procrastinate.connector import BaseAsyncConnector, BaseConnector
+from procrastinate.contrib.aiopg import AiopgConnector
+from procrastinate.contrib.asyncpg import AsyncpgConnector
+from procrastinate.contrib.psycopg2 import Psycopg2Connector
+from procrastinate.contrib.sqlalchemy import (
+    SQLAlchemyAsyncConnector,
+    SQLAlchemyConnector,
+    SQLAlchemyPsycopg2Connector,
+)
 from procrastinate.psycopg_connector import PsycopgConnector
 from procrastinate.store import workers
 from procrastinate.sync_psycopg_connector import SyncPsycopgConnector
@@ -23,7 +32,7 @@ class Store:
         self.database = database
 
     async def ask(self, operation):
-        if isinstance(self.connector, SyncPsycopgConnector):
+        if not isinstance(self.connector, BaseAsyncConnector):
             return await asyncio.to_thread(self.connector.run, operation)
         return await self.connector.run_async(operation)
 
@@ -63,31 +72,47 @@ class Store:
             connection.execute(query, arguments)
 
 
+# One way to make each connector, from the conninfo of a database.
+SMALL = {"min_size": 1, "max_size": 2}
+ENGINE = {"pool_size": 2}
+CONNECTORS = {
+    "psycopg": lambda database: PsycopgConnector(conninfo=database, **SMALL),
+    "asyncpg": lambda database: AsyncpgConnector(as_url(database), **SMALL),
+    "sqlalchemy_async_psycopg": lambda database: SQLAlchemyAsyncConnector(as_url(database, "psycopg"), **ENGINE),
+    "sqlalchemy_async_asyncpg": lambda database: SQLAlchemyAsyncConnector(as_url(database, "asyncpg"), **ENGINE),
+    "aiopg": lambda database: AiopgConnector(dsn=database, maxsize=2),
+    "sync_psycopg": lambda database: SyncPsycopgConnector(conninfo=database, **SMALL),
+    "sqlalchemy_psycopg": lambda database: SQLAlchemyConnector(as_url(database, "psycopg"), **ENGINE),
+    "sqlalchemy_psycopg2": lambda database: SQLAlchemyPsycopg2Connector(dsn=as_url(database), **ENGINE),
+    "psycopg2": lambda database: Psycopg2Connector(dsn=database, maxconn=2),
+}
+LISTENING = ["psycopg", "asyncpg", "sqlalchemy_async_psycopg", "sqlalchemy_async_asyncpg", "aiopg"]
+
+
 @contextlib.asynccontextmanager
 async def opened(kind, request):
     if kind == "memory":
         yield Store(InMemoryConnector())
         return
     database = request.getfixturevalue("database")
-    if kind == "psycopg":
-        connector = PsycopgConnector(conninfo=database, min_size=1, max_size=2)
+    connector = CONNECTORS[kind](database)
+    if isinstance(connector, BaseAsyncConnector):
         await connector.open_async()
         yield Store(connector, database)
         await connector.close_async()
     else:
-        connector = SyncPsycopgConnector(conninfo=database, min_size=1, max_size=2)
         await asyncio.to_thread(connector.open)
         yield Store(connector, database)
         await asyncio.to_thread(connector.close)
 
 
-@pytest.fixture(params=["memory", "psycopg", "sync_psycopg"])
+@pytest.fixture(params=["memory", *CONNECTORS])
 async def store(request):
     async with opened(request.param, request) as store:
         yield store
 
 
-@pytest.fixture(params=["memory", "psycopg"])
+@pytest.fixture(params=["memory", *LISTENING])
 async def listening_store(request):
     """A connector that can listen."""
     async with opened(request.param, request) as store:

@@ -5,7 +5,8 @@ An operation is a question to the store: typed parameters, a typed answer, and o
 the same operations from dictionaries.
 
 A flow is a generator that yields operations and receives their answers: how a verb that takes several statements is
-written once for sync and async callers (the technique of psycopg's generators).
+written once for sync and async callers (the technique of psycopg's generators). The runners do not look at what is
+yielded: in the same way connections run one operation as a flow of statements.
 """
 
 from __future__ import annotations
@@ -53,32 +54,32 @@ class Operation(Generic[T]):
         raise NotImplementedError
 
 
-def run_flow(flow: Flow[T], run: Callable[[Operation[Any]], Any]) -> T:
+def run_flow(flow: Generator[U, Any, T], run: Callable[[U], Any]) -> T:
     """Drive a flow with a sync `run`, and return its result. Errors of `run` are raised at the flow's `yield`."""
     try:
-        operation = next(flow)
+        step = next(flow)
         while True:
             try:
-                answer = run(operation)
-            except Exception as error:  # noqa: BLE001  the flow decides
-                operation = flow.throw(error)
+                answer = run(step)
+            except BaseException as error:  # noqa: BLE001  the flow decides: it may have a transaction to undo
+                step = flow.throw(error)
             else:
-                operation = flow.send(answer)
+                step = flow.send(answer)
     except StopIteration as stop:
         return stop.value
 
 
-async def run_flow_async(flow: Flow[T], run: Callable[[Operation[Any]], Awaitable[Any]]) -> T:
+async def run_flow_async(flow: Generator[U, Any, T], run: Callable[[U], Awaitable[Any]]) -> T:
     """Drive a flow with an async `run`, and return its result. Errors of `run` are raised at the flow's `yield`."""
     try:
-        operation = next(flow)
+        step = next(flow)
         while True:
             try:
-                answer = await run(operation)
-            except Exception as error:  # noqa: BLE001  the flow decides
-                operation = flow.throw(error)
+                answer = await run(step)
+            except BaseException as error:  # noqa: BLE001  the flow decides: it may have a transaction to undo
+                step = flow.throw(error)
             else:
-                operation = flow.send(answer)
+                step = flow.send(answer)
     except StopIteration as stop:
         return stop.value
 

@@ -1,4 +1,4 @@
-"""Operations as PostgreSQL sees them: the SQL of each, and errors by SQLSTATE. Knows no driver."""
+"""Operations as PostgreSQL sees them: the SQL of each, in the wanted schema, and errors by SQLSTATE. Knows no driver."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import functools
 import importlib.resources
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib.resources.abc import Traversable
 from typing import Any
 
 import attrs
@@ -21,14 +22,112 @@ JSONLoads = Callable[[Any], Any]
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
-def statement(operation: Operation[Any]) -> str:
-    """Return the SQL of an operation, with `%(name)s` placeholders."""
-    return _read(f"{operation.name}.sql")
+# What PostgreSQL cuts off silently.
+LONGEST_NAME = 63
+
+
+def statement(operation: Operation[Any], schema: str | None = None) -> str:
+    """Return the SQL of an operation, with `%(name)s` placeholders; our names qualified with `schema`, if given."""
+    return _statement(f"{operation.name}.sql", schema)
 
 
 @functools.cache
-def _read(name: str) -> str:
-    return (importlib.resources.files("procrastinate.store") / "sql" / name).read_text(encoding="utf-8")
+def _statement(name: str, schema: str | None) -> str:
+    # Placeholders are filled in later: a percent sign in the schema's name must survive that.
+    return qualified(_files().joinpath(name).read_text(encoding="utf-8"), schema and schema.replace("%", "%%"))
+
+
+def _files() -> Traversable:
+    return importlib.resources.files("procrastinate.store") / "sql"
+
+
+def check_schema(schema: str | None) -> str | None:
+    """Return `schema`. Raises ValueError if it cannot be a schema's name."""
+    if schema is None:
+        return None
+    if not isinstance(schema, str) or not schema or "\0" in schema or "$$" in schema:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"schema={schema!r} is no schema's name: it is a text, not empty, without NUL and without $$")
+    if len(schema.encode()) > LONGEST_NAME:
+        raise ValueError(f"schema={schema!r} is too long: PostgreSQL allows {LONGEST_NAME} bytes")
+    return schema
+
+
+def identifier(name: str) -> str:
+    """Return `name` as an identifier in SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def qualified(text: str, schema: str | None) -> str:
+    """Return SQL with the names of our tables, types, functions, sequences and views qualified with `schema`.
+
+    Indexes, constraints and triggers live where their table does, and channels belong to the whole database.
+    """
+    if schema is None:
+        return text
+    names, prefix = _own_names(), f"{identifier(schema)}."
+
+    def qualify(match: re.Match[str]) -> str:
+        token = match[0]
+        if token.startswith("'"):  # a name as text, for nextval and to_regclass
+            literal_prefix = prefix.replace("'", "''")
+            return names.sub(lambda name: literal_prefix + name[0], token)
+        return token if token.startswith("--") else prefix + token
+
+    return re.sub(rf"--[^\n]*|'(?:[^']|'')*'|{names.pattern}", qualify, text)
+
+
+@functools.cache
+def _own_names() -> re.Pattern[str]:
+    """Return the pattern of everything that the migrations create and that has a schema of its own."""
+    names: set[str] = set()
+    for path in _files().joinpath("migrations").iterdir():
+        text = path.read_text(encoding="utf-8")
+        names.update(
+            re.findall(r"^create (?:or replace )?(?:type|table|view|function|sequence) (\w+)", text, re.MULTILINE)
+        )
+        for table, columns in re.findall(r"^create table (\w+) \((.*?)^\)", text, re.MULTILINE | re.DOTALL):
+            # The sequences behind columns get their names from PostgreSQL.
+            serial = re.findall(r"^  (\w+) (?:big)?serial\b", columns, re.MULTILINE)
+            names.update(f"{table}_{column}_seq" for column in serial)
+    # In the middle of a qualified name, or as the beginning of an index's or a channel's name, it is not ours.
+    return re.compile(rf"(?<![\w.\"])(?:{'|'.join(sorted(names))})(?![\w#])")
+
+
+PLACEHOLDER = re.compile(r"%\((\w+)\)s|%%")
+
+
+@functools.lru_cache(maxsize=1024)
+def numbered(text: str) -> tuple[str, tuple[str, ...]]:
+    """Return SQL with `$1`, `$2` … in place of `%(name)s`, and the names in that order."""
+    names: dict[str, int] = {}
+
+    def number(match: re.Match[str]) -> str:
+        return f"${names.setdefault(match[1], len(names) + 1)}" if match[1] else "%"
+
+    return PLACEHOLDER.sub(number, text), tuple(names)
+
+
+def with_lone_percents(text: str) -> str:
+    """Return the user's SQL with percent signs that begin no placeholder doubled, as drivers want it."""
+    return re.sub(r"%%|%\(\w+\)[sbt]|%", lambda match: "%%" if match[0] == "%" else match[0], text)
+
+
+@attrs.frozen
+class Statement:
+    """What is sent in one round trip.
+
+    Attributes:
+        text: SQL with `%(name)s` placeholders.
+        parameters: their values, plain scalars and lists.
+    """
+
+    text: str
+    parameters: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+
+    def numbered(self) -> tuple[str, tuple[Any, ...]]:
+        """Return the text with `$n` placeholders, and their values in order."""
+        text, names = numbered(self.text)
+        return text, tuple(self.parameters[name] for name in names)
 
 
 def _strict_dumps(value: Any) -> str:

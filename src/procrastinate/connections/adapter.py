@@ -1,0 +1,193 @@
+"""What is the same on every connection: how an operation is run on it, and how its errors are told."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, ClassVar, TypeAlias, TypeVar
+
+import attrs
+from typing_extensions import override
+
+from procrastinate import exceptions
+from procrastinate.store import postgres
+from procrastinate.store.operation import Json, Operation, Row, run_flow, run_flow_async
+from procrastinate.store.postgres import Statement
+
+T = TypeVar("T")
+
+Exchange: TypeAlias = Generator[Statement, Sequence[Row], T]
+
+# From a driver's error to ours, None for an error of another kind.
+Translation: TypeAlias = Callable[[Exception], exceptions.ProcrastinateException | None]
+
+# Begin, end, and undo.
+TRANSACTION = Statement("begin"), Statement("commit"), Statement("rollback")
+# In the caller's transaction only this part of it may be undone. It ends with the transaction, or when it is released.
+SAVEPOINT = (
+    Statement("savepoint procrastinate"),
+    Statement("release savepoint procrastinate"),
+    Statement("rollback to savepoint procrastinate"),
+)
+
+
+@attrs.frozen
+class Rendering:
+    """How a connector writes operations.
+
+    Attributes:
+        json: its JSON functions.
+        schema: where the tables are, None to find them on the search_path.
+    """
+
+    json: postgres.JsonText = attrs.field(factory=postgres.JsonText)
+    schema: str | None = None
+
+    def statement(self, operation: Operation[Any]) -> Statement:
+        """Return the statement that asks `operation`."""
+        return Statement(postgres.statement(operation, self.schema), operation.parameters(self.json))
+
+
+@contextlib.contextmanager
+def errors_translated(translated: Translation) -> Generator[None]:
+    """Turn a driver's errors into ours, with the original as their cause."""
+    try:
+        yield
+    except exceptions.ProcrastinateException:
+        raise
+    except Exception as error:
+        ours = translated(error)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+class Adapter(abc.ABC):
+    """One connection of some driver.
+
+    Attributes:
+        accepts: what users know this connection as.
+    """
+
+    accepts: ClassVar[str]
+
+    def __init__(self, connection: Any) -> None:
+        """Speak on `connection`."""
+        self.connection = connection
+
+
+class DriverAdapter(Adapter):
+    """A connection on which we send the statements ourselves."""
+
+    @property
+    @abc.abstractmethod
+    def commits_each_statement(self) -> bool:
+        """Whether the next statement would be committed by itself, as no transaction has begun and none would."""
+
+    @abc.abstractmethod
+    def translated(self, error: Exception) -> exceptions.ConnectorException | None:
+        """Return our error for the driver's, None for an error of another kind."""
+
+    def errors_translated(self) -> contextlib.AbstractContextManager[None]:
+        """Turn the driver's errors into ours, with the original as their cause."""
+        return errors_translated(self.translated)
+
+    def exchange(self, operation: Operation[T], rendering: Rendering) -> Exchange[T]:
+        """Run an operation as a flow of statements, of which an atomic one takes several: it may have to be undone."""
+        statement = rendering.statement(operation)
+        if not operation.atomic:
+            return operation.decode((yield statement), rendering.json)
+        begin, end, undo = TRANSACTION if self.commits_each_statement else SAVEPOINT
+        yield begin
+        try:
+            answer = operation.decode((yield statement), rendering.json)
+        except BaseException:
+            # Where the connection itself was lost, this fails too; the first error says more.
+            with contextlib.suppress(Exception):
+                yield undo
+            raise
+        yield end
+        return answer
+
+
+class SyncAdapter(Adapter):
+    """One sync connection."""
+
+    @abc.abstractmethod
+    def run(self, operation: Operation[T], rendering: Rendering) -> T:
+        """Answer an operation, in the transaction of the connection."""
+
+    @abc.abstractmethod
+    def query(self, text: str, arguments: Mapping[str, Any], json: Json) -> list[dict[str, Any]]:
+        """Run the user's own SQL: dictionaries are sent as JSONB, and JSON is read with `json`."""
+
+    def script(self, text: str) -> None:
+        """Run the user's own SQL without parameters, which may be several statements."""
+        self.query(text, {}, postgres.JsonText())
+
+
+class SyncDriverAdapter(SyncAdapter, DriverAdapter):
+    """One connection of a sync driver."""
+
+    @abc.abstractmethod
+    def execute(self, statement: Statement) -> Sequence[Row]:
+        """Run a statement, and return its rows. Errors are the driver's."""
+
+    @override
+    def run(self, operation: Operation[T], rendering: Rendering) -> T:
+        with self.errors_translated():
+            return run_flow(self.exchange(operation, rendering), self.execute)
+
+
+class AsyncAdapter(Adapter):
+    """One async connection."""
+
+    @abc.abstractmethod
+    async def run(self, operation: Operation[T], rendering: Rendering) -> T:
+        """Answer an operation, in the transaction of the connection."""
+
+    @abc.abstractmethod
+    async def query(self, text: str, arguments: Mapping[str, Any], json: Json) -> list[dict[str, Any]]:
+        """Run the user's own SQL: dictionaries are sent as JSONB, and JSON is read with `json`."""
+
+    async def script(self, text: str) -> None:
+        """Run the user's own SQL without parameters, which may be several statements."""
+        await self.query(text, {}, postgres.JsonText())
+
+
+class AsyncDriverAdapter(AsyncAdapter, DriverAdapter):
+    """One connection of an async driver."""
+
+    @abc.abstractmethod
+    async def execute(self, statement: Statement) -> Sequence[Row]:
+        """Run a statement, and return its rows. Errors are the driver's."""
+
+    @override
+    async def run(self, operation: Operation[T], rendering: Rendering) -> T:
+        with self.errors_translated():
+            return await run_flow_async(self.exchange(operation, rendering), self.execute)
+
+
+def with_json(value: Any, as_json: Callable[[dict[Any, Any]], Any]) -> Any:
+    """Return an argument of the user's with each dictionary in it, at any depth of lists and tuples, as JSON."""
+    match value:
+        case dict():
+            return as_json(value)  # pyright: ignore[reportUnknownArgumentType]
+        case list():
+            return [with_json(item, as_json) for item in value]  # pyright: ignore[reportUnknownVariableType]
+        case tuple():
+            return tuple(with_json(item, as_json) for item in value)  # pyright: ignore[reportUnknownVariableType]
+        case _:
+            return value
+
+
+def by_sqlstate(error: BaseException, *, is_about_a_value: bool) -> exceptions.ConnectorException:
+    """Translate a server's error, whose SQLSTATE each driver keeps under its own name, or one that the driver found."""
+    sqlstate = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    if sqlstate is None and is_about_a_value:
+        return exceptions.InvalidData(f"PostgreSQL cannot store this value: {error}")
+    constraint = getattr(error, "constraint_name", None) or getattr(
+        getattr(error, "diag", None), "constraint_name", None
+    )
+    return postgres.translate_error(sqlstate, str(error).strip() or type(error).__name__, constraint=constraint)

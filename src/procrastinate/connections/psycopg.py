@@ -1,0 +1,173 @@
+"""Connections of psycopg 3."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
+from typing import Any, LiteralString, cast
+
+import psycopg
+import psycopg.rows
+import psycopg.sql
+import psycopg.types.json
+from typing_extensions import override
+
+from procrastinate import connector, exceptions
+from procrastinate.connections.adapter import (
+    Adapter,
+    AsyncDriverAdapter,
+    DriverAdapter,
+    SyncDriverAdapter,
+    by_sqlstate,
+    with_json,
+)
+from procrastinate.store.operation import Json, Row
+from procrastinate.store.postgres import Statement, with_lone_percents
+
+IDLE = psycopg.pq.TransactionStatus.IDLE
+
+
+def adapt(connection: Any) -> Adapter | None:
+    """Return the adapter for a connection of psycopg."""
+    match connection:
+        case psycopg.Connection():
+            return PsycopgAdapter(connection)
+        case psycopg.AsyncConnection():
+            return AsyncPsycopgAdapter(connection)
+        case _:
+            return None
+
+
+class _PsycopgAdapter(DriverAdapter):
+    @property
+    @override
+    def commits_each_statement(self) -> bool:
+        return self.connection.autocommit and self.connection.info.transaction_status == IDLE
+
+    @override
+    def translated(self, error: Exception) -> exceptions.ConnectorException | None:
+        return translated(error)
+
+
+class PsycopgAdapter(_PsycopgAdapter, SyncDriverAdapter):
+    """A sync connection of psycopg."""
+
+    accepts = "a psycopg.Connection"
+
+    @override
+    def execute(self, statement: Statement) -> Sequence[Row]:
+        with self.connection.cursor(row_factory=psycopg.rows.tuple_row) as cursor:
+            cursor.execute(as_query(statement.text), statement.parameters)
+            return cursor.fetchall() if cursor.description else []
+
+    @override
+    def query(self, text: str, arguments: Mapping[str, Any], json: Json) -> list[dict[str, Any]]:
+        with self.errors_translated(), self.connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
+            psycopg.types.json.set_json_loads(json.loads, cursor)
+            cursor.execute(*user_query(text, arguments, json))
+            return cursor.fetchall() if cursor.description else []
+
+
+class AsyncPsycopgAdapter(_PsycopgAdapter, AsyncDriverAdapter):
+    """An async connection of psycopg."""
+
+    accepts = "a psycopg.AsyncConnection"
+
+    @override
+    async def execute(self, statement: Statement) -> Sequence[Row]:
+        async with self.connection.cursor(row_factory=psycopg.rows.tuple_row) as cursor:
+            await cursor.execute(as_query(statement.text), statement.parameters)
+            return await cursor.fetchall() if cursor.description else []
+
+    @override
+    async def query(self, text: str, arguments: Mapping[str, Any], json: Json) -> list[dict[str, Any]]:
+        with self.errors_translated():
+            async with self.connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
+                psycopg.types.json.set_json_loads(json.loads, cursor)
+                await cursor.execute(*user_query(text, arguments, json))
+                return await cursor.fetchall() if cursor.description else []
+
+
+def translated(error: Exception) -> exceptions.ConnectorException | None:
+    """Return our error for one of psycopg, None for another kind."""
+    if not isinstance(error, psycopg.Error):
+        return None
+    # Errors that the driver finds itself carry no SQLSTATE; those about a value are not the connection's fault.
+    return by_sqlstate(error, is_about_a_value=isinstance(error, psycopg.DataError | psycopg.ProgrammingError))
+
+
+def as_query(text: str) -> LiteralString:
+    """Tell the type checker that this text is trusted: a file of the package, or the user's own SQL."""
+    return cast("LiteralString", text)
+
+
+def user_query(text: str, arguments: Mapping[str, Any], json: Json) -> tuple[LiteralString, dict[str, Any] | None]:
+    """Return what a cursor executes for the user's own SQL."""
+    if not arguments:
+        return as_query(text), None  # without parameters, the server takes several statements at once
+    values = {
+        name: with_json(value, lambda item: psycopg.types.json.Jsonb(item, json.dumps))
+        for name, value in arguments.items()
+    }
+    return as_query(with_lone_percents(text)), values
+
+
+# A pool's connections begin a transaction by themselves, as users of the pool expect. What we run is one statement, or
+# begins its own transaction: without that, each takes one round trip in place of three.
+
+
+@contextlib.contextmanager
+def autocommitting(connection: psycopg.Connection[Any]) -> Generator[psycopg.Connection[Any]]:
+    """Set a connection to commit each statement, for a while. This sends nothing."""
+    if connection.autocommit:
+        yield connection
+        return
+    connection.autocommit = True
+    try:
+        yield connection
+    finally:
+        if connection.info.transaction_status == IDLE:
+            connection.autocommit = False
+        else:
+            connection.close()
+
+
+@contextlib.asynccontextmanager
+async def autocommitting_async(
+    connection: psycopg.AsyncConnection[Any],
+) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
+    """Do as `autocommitting`, asynchronously."""
+    if connection.autocommit:
+        yield connection
+        return
+    await connection.set_autocommit(True)
+    try:
+        yield connection
+    finally:
+        if connection.info.transaction_status == IDLE:
+            await connection.set_autocommit(False)
+        else:
+            await connection.close()
+
+
+async def listen(
+    connection: psycopg.AsyncConnection[Any],
+    on_notification: connector.Notify,
+    channels: Iterable[str],
+    on_listening: Callable[[], None] | None,
+) -> None:
+    """Listen on a connection that commits each statement, until it is lost."""
+    for channel in channels:
+        await connection.execute(psycopg.sql.SQL("listen {}").format(psycopg.sql.Identifier(channel)))
+    if on_listening is not None:
+        on_listening()
+    while True:
+        async for notification in connection.notifies(timeout=connector.LISTEN_TIMEOUT):
+            await on_notification(channel=notification.channel, payload=notification.payload)
+        # Silence may mean that nothing happens, or that nobody is there any more.
+        try:
+            async with asyncio.timeout(connector.LISTEN_TIMEOUT):
+                await connection.execute("select 1")
+        except TimeoutError as error:
+            raise exceptions.ConnectionLost("The connection that listens is silent") from error

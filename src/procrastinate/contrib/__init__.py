@@ -1,0 +1,1 @@
+"""What belongs to other packages' worlds: connectors on other drivers, frameworks. Nothing here is imported unasked."""
