@@ -50,8 +50,7 @@ class PeriodicTask:
     periodic_id: str
     configure_kwargs: dict[str, Any]
 
-    def croniter(self, start: float) -> croniter.croniter:
-        """Return what counts ticks from a time, in seconds since the epoch. Raises CroniterError."""
+    def _croniter(self, start: float) -> croniter.croniter:
         if not _DRAWN.search(self.cron):
             return croniter.croniter(self.cron, start)
         # Numbers drawn anew at each look would be no schedule, and each worker would have its own.
@@ -65,11 +64,11 @@ class PeriodicTask:
     def previous_ticks(self, at: float) -> Iterator[int]:
         """Return the ticks at or before a time, the latest first, in seconds since the epoch."""
         # croniter looks strictly before its start, and ticks are whole seconds.
-        return _ticks(self.croniter(math.floor(at) + 1).get_prev)
+        return _ticks(self._croniter(math.floor(at) + 1).get_prev)
 
     def next_tick(self, after: float) -> int | None:
         """Return the first tick after a time, both in seconds since the epoch, None if there is no more."""
-        return next(_ticks(self.croniter(math.floor(after)).get_next), None)
+        return next(_ticks(self._croniter(math.floor(after)).get_next), None)
 
 
 def _ticks(step: Callable[[], float]) -> Iterator[int]:
@@ -115,15 +114,14 @@ class PeriodicRegistry:
         if task.checks_arguments:
             task.check_arguments({**(configure_kwargs.get("task_kwargs") or {}), "timestamp": 0})
         periodic_task = PeriodicTask(task, cron, check_name(periodic_id, "periodic"), configure_kwargs)
-        now = time.time()
         try:
-            periodic_task.croniter(now)
+            next_tick = periodic_task.next_tick(time.time())
         except (croniter.CroniterError, AttributeError, TypeError):  # the latter for what is no text
             raise ValueError(
                 f"{cron!r}, the schedule of task {task.name}, is no cron expression: five fields (minute hour day "
                 "month weekday), and a sixth for seconds if wanted"
             ) from None
-        if periodic_task.next_tick(now) is None:
+        if next_tick is None:
             raise ValueError(f"{cron!r}, the schedule of task {task.name}, never comes true")
         self.add(periodic_task)
         return periodic_task

@@ -11,7 +11,7 @@ ANY_QUEUE = "procrastinate_any_queue_v1"
 LONGEST_QUEUE_NAME = 40
 
 
-def channels_for(queues: Iterable[str] | None) -> list[str]:
+def channels_for(queues: Iterable[str] | None = None) -> list[str]:
     """Return the channels of these queues, or the one of all queues for None.
 
     The SQL function `procrastinate_queue_channel_v1` computes the same names.
