@@ -119,6 +119,13 @@ class Table:
         rows = self.connection.execute(f"select {name} from procrastinate_jobs where {where} order by id")
         return [row[0] for row in rows]
 
+    def insert(self, **values: object) -> int:
+        """Insert a job that is as the test wants it, and return its id."""
+        row = {"queue_name": "q", "task_name": "t", **values}
+        columns, marks = ", ".join(row), ", ".join(["%s"] * len(row))
+        statement = f"insert into procrastinate_jobs ({columns}) values ({marks}) returning id"
+        return self.connection.execute(statement, list(row.values())).fetchone()[0]
+
     def status(self, job_id: int | str) -> str | None:
         return next(iter(self.column("status", f"id = {int(job_id)}")), None)
 

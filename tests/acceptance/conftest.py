@@ -38,6 +38,12 @@ def jobs_table(connection: psycopg.Connection) -> Table:
 
 
 @pytest.fixture
+def insert_job(jobs_table: Table) -> Callable[..., int]:
+    """Insert a job with these columns, and return its id."""
+    return jobs_table.insert
+
+
+@pytest.fixture
 def held(
     procrastinate_command: Commands, jobs_table: Table, tmp_path: Path
 ) -> Callable[..., tuple[Running, str, Path]]:
