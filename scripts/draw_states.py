@@ -121,11 +121,19 @@ def label(state: State) -> str:
 
 
 def table() -> str:
-    """Return all the ways as Markdown, those with the same states and verbs in one line."""
-    lines = ["| From | To | By |", "|---|---|---|"]
+    """Return all the ways as Markdown, those with the same end and the same verbs in one line."""
+    lines: dict[tuple[State, str], list[State]] = collections.defaultdict(list)
     for (before, after), by in verbs(drawn=False).items():
-        lines.append(f"| {name(before)} | {name(after)} | {', '.join(by)} |")
-    return "\n".join(lines) + "\n"
+        lines[after, ", ".join(by)].append(before)
+    rows = [f"| {names(befores)} | {name(after)} | {by} |\n" for (after, by), befores in lines.items()]
+    return "| From | To | By |\n|---|---|---|\n" + "".join(rows)
+
+
+def names(states: list[State]) -> str:
+    if set(WAITING) <= set(states):
+        states = [state for state in states if state not in WAITING]
+        return "; ".join(["any `todo`", *map(name, states)])
+    return "; ".join(map(name, states))
 
 
 def name(state: State) -> str:

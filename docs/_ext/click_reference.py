@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -10,6 +11,9 @@ import click
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+
+# How click is told not to wrap a paragraph.
+NO_WRAP = "\b\n"
 
 
 class ClickReference(SphinxDirective):
@@ -29,7 +33,7 @@ class ClickReference(SphinxDirective):
 def describe(command: click.Command, context: click.Context) -> Iterator[str]:
     """Yield the lines of a command's chapter, and of the commands under it."""
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    yield from (f"## {context.command_path}", "", command.help or "", "", "```text", usage, "```", "")
+    yield from (f"## {context.command_path}", "", help_of(command), "", "```text", usage, "```", "")
     records = [record for option in command.params if (record := option.get_help_record(context))]
     if records:
         yield from ("| Option | |", "|---|---|")
@@ -40,6 +44,15 @@ def describe(command: click.Command, context: click.Context) -> Iterator[str]:
             child = command.get_command(context, name)
             if child is not None and not child.hidden:
                 yield from describe(child, child.make_context(name, [], parent=context, resilient_parsing=True))
+
+
+def help_of(command: click.Command) -> str:
+    """Return a command's help as Markdown; what click is told not to wrap is a block of its own."""
+    paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
+    return "\n\n".join(
+        f"```text\n{paragraph.removeprefix(NO_WRAP)}\n```" if paragraph.startswith(NO_WRAP) else paragraph
+        for paragraph in paragraphs
+    )
 
 
 def cell(text: str) -> str:

@@ -235,6 +235,7 @@ RUNNERS: dict[str, Callable[[PageRunner, Block], object]] = {
     "python": PageRunner.python,
     "console": PageRunner.console,
     "sql": PageRunner.sql,
+    "plpgsql": PageRunner.sql,
     "text": PageRunner.text,
     "dockerfile": PageRunner.dockerfile,
     "ini": PageRunner.ini,
