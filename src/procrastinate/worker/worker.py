@@ -30,6 +30,8 @@ from procrastinate.worker.stager import Stager
 
 # How long each step of a stop may take that waits for the database, in seconds.
 STEP_TIMEOUT = 10.0
+# Pause before a service that did not end is cancelled again, in seconds.
+CANCEL_PAUSE = 1.0
 
 
 class WorkerApp(Protocol):
@@ -325,15 +327,18 @@ class _Life:
             await asyncio.sleep(1 + timeout / 10)
 
     async def _end(self, services: Iterable[Service]) -> None:
-        tasks = [self._services[service] for service in services]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            _, pending = await asyncio.wait(tasks, timeout=STEP_TIMEOUT)
-            if pending:
-                names = ", ".join(task.get_name() for task in pending)
-                action = self._worker.log_extra("cancel_tasks_failed")
-                self._logger.error("These services did not end in time: %s", names, extra=action)
+        pending = {self._services[service] for service in services}
+        deadline = time.monotonic() + STEP_TIMEOUT
+        while pending and time.monotonic() < deadline:
+            # Again and again: before Python 3.12, asyncio.wait_for, on which drivers build, swallows a cancellation that
+            # arrives together with the answer. The pause lets a service close what it has open.
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=CANCEL_PAUSE)
+        if pending:
+            names = ", ".join(task.get_name() for task in pending)
+            action = self._worker.log_extra("cancel_tasks_failed")
+            self._logger.error("These services did not end in time: %s", names, extra=action)
 
     async def _bounded(self, step: Coroutine[Any, Any, Any], what: str) -> None:
         try:
