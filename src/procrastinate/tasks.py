@@ -216,6 +216,7 @@ class Task(Generic[P, R, Called]):
     def __copy__(self) -> Self:
         twin = object.__new__(type(self))
         twin.__dict__.update(self.__dict__)
+        twin.__dict__.pop("_check_names", None)  # it is bound to this one
         return twin
 
     def defer(self, *args: P.args, **task_kwargs: P.kwargs) -> int:
@@ -280,15 +281,23 @@ class Task(Generic[P, R, Called]):
 
     def check_arguments(self, task_kwargs: Mapping[str, Any]) -> None:
         """Raise TypeError if the function cannot be called with these keyword arguments."""
+        self._check_names(frozenset(task_kwargs))
+
+    @functools.cached_property
+    def _check_names(self) -> Callable[[frozenset[str]], None]:
+        # A task is deferred with the same few sets of names again and again, and to bind one takes 8 µs.
+        return functools.lru_cache(maxsize=32)(self._refuse_misfit)
+
+    def _refuse_misfit(self, names: frozenset[str]) -> None:
         signature = self._signature
         if signature is None:
             return
         try:
             # In place of the context, if the function takes one.
-            signature.bind(*([None] if self.pass_context else []), **task_kwargs)
+            signature.bind(*([None] if self.pass_context else []), **dict.fromkeys(names))
         except TypeError as error:
             raise TypeError(
-                f"Task {self.name}{signature} {_misfit(signature, task_kwargs) or error}. Declare the task with "
+                f"Task {self.name}{signature} {_misfit(signature, names) or error}. Declare the task with "
                 "check_arguments=False if it runs elsewhere with another signature."
             ) from None
 
@@ -322,11 +331,11 @@ def _strategy(value: retry.RetryValue) -> retry.BaseRetryStrategy | None:
     return retry.get_retry_strategy(value)
 
 
-def _misfit(signature: inspect.Signature, task_kwargs: Mapping[str, Any]) -> str | None:
+def _misfit(signature: inspect.Signature, names: frozenset[str]) -> str | None:
     parameters = signature.parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return None
-    unknown = next((name for name in task_kwargs if name not in parameters), None)
+    unknown = next((name for name in sorted(names) if name not in parameters), None)
     return None if unknown is None else f"does not take argument {unknown!r}{did_you_mean(unknown, parameters)}"
 
 
