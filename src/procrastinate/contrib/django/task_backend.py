@@ -1,0 +1,2 @@
+"""Placeholder."""
+def runner(name): return None

@@ -1,0 +1,1 @@
+"""A small Django project, on the app of the tests."""
