@@ -6,7 +6,7 @@ import abc
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, TypeVar
 
@@ -210,18 +210,30 @@ class AsyncPooledConnector(_PooledConnector, connector.BaseAsyncConnector):
     def close(self) -> None:
         """Do nothing: what `open_async` opened, `close_async` closes."""
 
+    async def _use(self, call: Callable[[AsyncAdapter], Awaitable[T]]) -> T:
+        """Lend a connection of the pool to `call`."""
+
+        async def use() -> T:
+            async with self._borrow() as adapter:
+                return await call(adapter)
+
+        home = self._loop
+        if home is None or not home.is_running() or home is asyncio.get_running_loop():
+            return await use()
+        # A thread with a loop of its own, as in `asyncio.run(task.defer_async())`: who waits there for a connection,
+        # the pool's own loop would never wake.
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(use(), home))
+
     @override
     async def _run_async(self, operation: Operation[T]) -> T:
-        async with self._borrow() as adapter:
-            return await adapter.run(operation, self._rendering)
+        return await self._use(lambda adapter: adapter.run(operation, self._rendering))
 
     @override
     async def execute_query_async(self, query: str, **arguments: Any) -> None:
-        async with self._borrow() as adapter:
-            if arguments:
-                await adapter.query(query, arguments, self._rendering.json)
-            else:
-                await adapter.script(query)
+        if arguments:
+            await self.execute_query_all_async(query, **arguments)
+        else:
+            await self._use(lambda adapter: adapter.script(query))
 
     @override
     async def execute_query_one_async(self, query: str, **arguments: Any) -> dict[str, Any]:
@@ -229,8 +241,7 @@ class AsyncPooledConnector(_PooledConnector, connector.BaseAsyncConnector):
 
     @override
     async def execute_query_all_async(self, query: str, **arguments: Any) -> list[dict[str, Any]]:
-        async with self._borrow() as adapter:
-            return await adapter.query(query, arguments, self._rendering.json)
+        return await self._use(lambda adapter: adapter.query(query, arguments, self._rendering.json))
 
     # Sync calls while the app is open asynchronously: carried over to the loop's thread.
 

@@ -204,6 +204,9 @@ def test_main_thread_defers_while_a_worker_runs_in_another(app, leaf, jobs_table
     assert not thread.is_alive()
 
 
+# On another loop
+
+
 async def test_deferring_from_another_loop(open_app, leaf, jobs_table):
     @open_app.task(name="parent")
     def parent():
@@ -212,3 +215,18 @@ async def test_deferring_from_another_loop(open_app, leaf, jobs_table):
     await parent.defer_async()
     await run_all(open_app)
     assert statuses(jobs_table) == {"parent": "succeeded", "leaf": "succeeded"}
+
+
+async def test_more_loops_than_connections(open_app, leaf, jobs_table):
+    def defer():
+        for _ in range(4):
+            asyncio.run(leaf.defer_async())
+        rows = asyncio.run(open_app.connector.execute_query_all_async("select %(number)s::int as number", number=1))
+        assert rows == [{"number": 1}]
+        with pytest.raises(exceptions.AlreadyEnqueued):
+            asyncio.run(leaf.configure(queueing_lock="q").batch_defer_async({}, {}))
+
+    with ThreadPoolExecutor(16) as threads:
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(*(loop.run_in_executor(threads, defer) for _ in range(16)))
+    assert len(jobs_table.column("id")) == 64
