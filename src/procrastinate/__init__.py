@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from procrastinate.app import App
     from procrastinate.blueprints import Blueprint
     from procrastinate.connector import BaseConnector
+    from procrastinate.contrib.aiopg import AiopgConnector as AiopgConnector
+    from procrastinate.contrib.psycopg2 import Psycopg2Connector as Psycopg2Connector
     from procrastinate.job_context import JobContext
     from procrastinate.jobs import Job
     from procrastinate.psycopg_connector import PsycopgConnector
