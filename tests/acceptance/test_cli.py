@@ -116,6 +116,8 @@ def test_version(offline):
         ("retry", "1", "--queue", "q"),
         ("retry", "--status", "succeeded"),
         ("retry", "one"),
+        ("retry", "-1"),
+        ("cancel", "99999999999999999999"),
         ("cancel",),
         ("cancel", "--status", "doing"),
         ("completion", "tcsh"),

@@ -7,13 +7,12 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from procrastinate.cli import completion, parameters
 from procrastinate.jobs import Status
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 STATUSES: Final = [status.value for status in Status if status is not Status.ABORTING]
-
-LARGEST_ID: Final = 2**63 - 1
 
 
 def _all_of(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
@@ -27,9 +26,7 @@ def _all_of(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _C
 
 def limit(default: int, what: str) -> Callable[[_Command], _Command]:
     """Return the option `--limit`."""
-    return click.option(
-        "--limit", type=click.IntRange(1, LARGEST_ID - 1), default=default, help=f"At most so many {what}."
-    )
+    return click.option("--limit", type=parameters.WholeNumber(1), default=default, help=f"At most so many {what}.")
 
 
 confirmed = click.option(
@@ -37,8 +34,8 @@ confirmed = click.option(
 )
 as_json = click.option("--json", "as_json", is_flag=True, show_default=False, help="Print one JSON array.")
 
-_QUEUE = click.option("--queue", help="In this queue.")
-_TASK = click.option("--task", help="Of this task.")
+_QUEUE = click.option("--queue", shell_complete=completion.queue_names, help="In this queue.")
+_TASK = click.option("--task", shell_complete=completion.task_names, help="Of this task.")
 _LOCK = click.option("--lock", help="With this lock.")
 
 group_conditions = _all_of(
@@ -58,6 +55,6 @@ job_conditions = _all_of(
     ),
     _LOCK,
     click.option("--queueing-lock", help="With this queueing lock."),
-    click.option("--worker-id", type=click.IntRange(0, LARGEST_ID), metavar="ID", help="Run by this worker."),
+    click.option("--worker-id", type=parameters.WholeNumber(), metavar="ID", help="Run by this worker."),
 )
 """The conditions of `jobs`, `retry` and `cancel`."""

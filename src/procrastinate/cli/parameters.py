@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import datetime
 import math
-from typing import Any
+from typing import Any, Final
 
 import click
 from typing_extensions import override
 
 from procrastinate.types import parse_datetime
+
+# Within PostgreSQL's bigint, also after adding a few.
+LARGEST: Final = 2**62
 
 
 def env_bool(text: str) -> bool:
@@ -61,6 +64,26 @@ class Seconds(click.ParamType):  # pyright: ignore[reportMissingTypeArgument]  c
             self.fail(f"{value!r} is not a number of seconds.", param, ctx)
         if self.minimum is not None and (number < self.minimum or (self.is_open and number == self.minimum)):
             self.fail(f"{value} must be {'more than' if self.is_open else 'at least'} {self.minimum:g}.", param, ctx)
+        return number
+
+
+class WholeNumber(click.ParamType):  # pyright: ignore[reportMissingTypeArgument]  click < 8.3 has none
+    """A whole number that may be an id or a limit; unlike click's range, it keeps quiet about that in the help."""
+
+    name = "number"
+
+    def __init__(self, minimum: int = 0) -> None:
+        """Accept numbers from `minimum` on."""
+        self.minimum = minimum
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a whole number.", param, ctx)
+        if not self.minimum <= number <= LARGEST:
+            self.fail(f"{value} must be between {self.minimum} and {LARGEST}.", param, ctx)
         return number
 
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from procrastinate.cli import changes, filters
+from procrastinate.cli import changes, filters, parameters
 
 if TYPE_CHECKING:
     from procrastinate.app import App
 
 
 @click.command("cancel")
-@click.argument("ids", metavar="[ID]...", type=click.IntRange(0, filters.LARGEST_ID), nargs=-1)
+@click.argument("ids", metavar="[ID]...", type=parameters.WholeNumber(), nargs=-1)
 @filters.job_conditions
 @click.option("--abort", is_flag=True, show_default=False, help="Also ask jobs to stop that run already.")
 @click.option("--delete", is_flag=True, show_default=False, help="Delete waiting jobs instead of keeping them.")

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import click
 
-from procrastinate.cli import filters, loading, output
+from procrastinate.cli import filters, loading, output, parameters
 from procrastinate.store.inspection import FindJobs, JobFilter, JobRecord
 
 _DEFAULT_LIMIT = 50
@@ -20,7 +20,7 @@ _LONGEST_ARGUMENTS = 60
 
 @click.command("jobs")
 @filters.job_conditions
-@click.option("--id", type=click.IntRange(0, filters.LARGEST_ID), metavar="ID", help="The job with this id.")
+@click.option("--id", type=parameters.WholeNumber(), metavar="ID", help="The job with this id.")
 @click.option("--details", is_flag=True, show_default=False, help="Show all about each job, with what went wrong.")
 @filters.limit(_DEFAULT_LIMIT, "jobs")
 @filters.as_json

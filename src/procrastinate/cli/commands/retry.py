@@ -17,7 +17,7 @@ _RETRIABLE = ("failed", "doing")
 
 
 @click.command("retry")
-@click.argument("ids", metavar="[ID]...", type=click.IntRange(0, filters.LARGEST_ID), nargs=-1)
+@click.argument("ids", metavar="[ID]...", type=parameters.WholeNumber(), nargs=-1)
 @filters.job_conditions
 @click.option("--at", "retry_at", type=parameters.Moment(), help="Not before this date and time, in ISO format.")
 @filters.confirmed
