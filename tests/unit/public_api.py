@@ -231,6 +231,8 @@ PUBLIC_API: dict[str, dict[str, str]] = {
         "JobManager.finish_job_by_id_async": "async (job_id, status, delete_job, connection=None)",
         "JobManager.cancel_job_by_id": "(job_id, abort=False, delete_job=False, connection=None)",
         "JobManager.cancel_job_by_id_async": "async (job_id, abort=False, delete_job=False, connection=None)",
+        "JobManager.run_job_now_by_id": "(job_id, connection=None)",
+        "JobManager.run_job_now_by_id_async": "async (job_id, connection=None)",
         "JobManager.get_job_status": "(job_id, connection=None)",
         "JobManager.get_job_status_async": "async (job_id, connection=None)",
         "JobManager.retry_job": "async (job, retry_at=None, priority=None, queue=None, lock=None, connection=None)",
@@ -355,6 +357,35 @@ PUBLIC_API: dict[str, dict[str, str]] = {
         "InMemoryConnector.table_exists": "property",
         "InMemoryConnector.current_locks": "property",
         "InMemoryConnector.finished_jobs": "property",
+        "InMemoryConnector.advance": "(**time)",
+        "assert_deferred": "(where, task, arguments=None, /, *, count=1, options=None, **more_arguments)",
+        "assert_deferred_async": "async (where, task, arguments=None, /, *, count=1, options=None, **more_arguments)",
+        "deferred_jobs": "(where, task=None, arguments=None, /, *, options=None, **more_arguments)",
+        "deferred_jobs_async": "async (where, task=None, arguments=None, /, *, options=None, **more_arguments)",
+        "defer_periodic_jobs": "(app, at=None)",
+    },
+    "procrastinate.contrib.aiopg": {
+        "AiopgConnector": "class (*, json_dumps=None, json_loads=None, schema=None, **kwargs)",
+        "AiopgConnector.pool": "property",
+    },
+    "procrastinate.contrib.asyncpg": {
+        "AsyncpgConnector": (
+            "class (dsn=None, *, json_dumps=None, json_loads=None, schema=None, pool_factory=create_pool, **kwargs)"
+        ),
+        "AsyncpgConnector.pool": "property",
+    },
+    "procrastinate.contrib.psycopg2": {
+        "Psycopg2Connector": "class (*, json_dumps=None, json_loads=None, schema=None, **kwargs)",
+        "Psycopg2Connector.pool": "property",
+    },
+    "procrastinate.contrib.sqlalchemy": {
+        "SQLAlchemyPsycopg2Connector": (
+            "class (dsn='postgresql://', *, json_dumps=None, json_loads=None, schema=None, **kwargs)"
+        ),
+        "SQLAlchemyConnector": "class (dsn='postgresql://', *, json_dumps=None, json_loads=None, schema=None, **kwargs)",
+        "SQLAlchemyAsyncConnector": (
+            "class (dsn='postgresql://', *, json_dumps=None, json_loads=None, schema=None, **kwargs)"
+        ),
     },
     "procrastinate.builtin_tasks": {
         "builtin": "Blueprint",

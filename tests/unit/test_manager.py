@@ -7,7 +7,7 @@ import inspect
 
 import pytest
 
-from procrastinate import Job, exceptions, manager, testing
+from procrastinate import Job, exceptions, manager, testing, types
 from procrastinate.jobs import Status
 from procrastinate.store.channels import channels_for
 
@@ -80,6 +80,13 @@ def test_cancelling(jobs):
     assert jobs.get_job_status(1) is Status.CANCELLED
     assert not jobs.cancel_job_by_id(1)
     assert not jobs.cancel_job_by_id(99)
+
+
+def test_running_a_scheduled_job_now(jobs):
+    jobs.defer_job(job(scheduled_at=types.utcnow() + datetime.timedelta(hours=1)))
+    assert jobs.run_job_now_by_id(1)
+    assert not jobs.run_job_now_by_id(1)
+    assert claim(jobs).id == 1
 
 
 def test_status_of_an_unknown_job(jobs):

@@ -15,7 +15,7 @@ from public_api import ATTRIBUTES, PUBLIC_API
 import procrastinate
 from procrastinate import exceptions
 
-MODULES = sorted({name.partition(".")[2] for name in PUBLIC_API} - {""})
+MODULES = [name.removeprefix("procrastinate.") for name in PUBLIC_API if name.count(".") == 1]
 
 
 def found(module, name):
