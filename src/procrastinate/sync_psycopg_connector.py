@@ -102,7 +102,7 @@ def pool_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     ours = {name: value for name, value in arguments.items() if name in libpq or name in CONNECT_ARGUMENTS}
     if not ours:
         return arguments
-    kwargs = arguments.get("kwargs") or {}
+    kwargs: Any = arguments.get("kwargs") or {}
     if callable(kwargs):
         raise TypeError(f"kwargs is a function here: have it return {', '.join(sorted(ours))} too")
     others = {name: value for name, value in arguments.items() if name not in ours}

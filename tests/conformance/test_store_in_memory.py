@@ -81,7 +81,8 @@ async def test_notifications(listening_store):
     channels = [ANY_QUEUE, *channels_for(["q"])]
     connector = listening_store.connector
     listener = asyncio.create_task(connector.listen_notify(on_notification, channels, listening.set))
-    await listening.wait()
+    await asyncio.wait([listener, asyncio.create_task(listening.wait())], return_when=asyncio.FIRST_COMPLETED)
+    assert not listener.done(), listener.exception()
     inserted = {"type": "job_inserted", "job_id": 1, "scheduled": False}
     # From another thread, as a task that is no coroutine would.
     await asyncio.to_thread(connector.get_sync_connector().run, jobs.DeferJobs(jobs=[JOB, JOB]))

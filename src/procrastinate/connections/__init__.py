@@ -70,7 +70,7 @@ def adapt(connection: Any) -> Adapter | None:
 
     Raises ConnectorException for a connection to another database than PostgreSQL.
     """
-    kinds: tuple[type, ...] = type(connection).__mro__
+    kinds = type(connection).__mro__
     packages = {kind.__module__.partition(".")[0] for kind in kinds}
     for driver in DRIVERS:
         if driver in packages:
@@ -81,7 +81,7 @@ def adapt(connection: Any) -> Adapter | None:
 
 
 def _misfit(connection: Any, adapter: Adapter | None, accepted: str, remedy: str) -> exceptions.ConnectorException:
-    kind: type = type(connection)
+    kind = type(connection)  # pyright: ignore[reportUnknownVariableType]
     given = adapter.accepts if adapter else f"an object of type {kind.__module__}.{kind.__qualname__}"
     hint = f" With this connection {remedy}." if adapter else ""
     return exceptions.ConnectorException(f"connection= was given {given}. {accepted}{hint}")

@@ -50,8 +50,9 @@ class AiopgAdapter(AsyncDriverAdapter):
             async with self.connection.cursor(cursor_factory=psycopg2.PLAIN_CURSOR) as cursor:
                 psycopg2.read_json(cursor.raw, json)
                 await cursor.execute(*psycopg2.user_query(text, arguments, json))
-                found = await cursor.fetchall() if cursor.description else []
-                return psycopg2.rows(cursor.description, found)
+                if not cursor.description:
+                    return []
+                return psycopg2.rows(cursor.description, await cursor.fetchall())
 
 
 async def listen(

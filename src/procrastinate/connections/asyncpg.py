@@ -153,3 +153,8 @@ async def listen(
             connection.remove_termination_listener(lost)
             for name in names:
                 await connection.remove_listener(name, receive)
+
+
+async def disconnect(connection: Any) -> None:
+    """Close a connection at once; a lost server would not answer to a farewell."""
+    connection.terminate()

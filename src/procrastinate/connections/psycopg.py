@@ -64,7 +64,7 @@ class PsycopgAdapter(_PsycopgAdapter, SyncDriverAdapter):
     @override
     def query(self, text: str, arguments: Mapping[str, Any], json: Json) -> list[dict[str, Any]]:
         with self.errors_translated(), self.connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
-            psycopg.types.json.set_json_loads(json.loads, cursor)
+            psycopg.types.json.set_json_loads(json.loads, cursor)  # pyright: ignore[reportArgumentType]
             cursor.execute(*user_query(text, arguments, json))
             return cursor.fetchall() if cursor.description else []
 
@@ -84,7 +84,7 @@ class AsyncPsycopgAdapter(_PsycopgAdapter, AsyncDriverAdapter):
     async def query(self, text: str, arguments: Mapping[str, Any], json: Json) -> list[dict[str, Any]]:
         with self.errors_translated():
             async with self.connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
-                psycopg.types.json.set_json_loads(json.loads, cursor)
+                psycopg.types.json.set_json_loads(json.loads, cursor)  # pyright: ignore[reportArgumentType]
                 await cursor.execute(*user_query(text, arguments, json))
                 return await cursor.fetchall() if cursor.description else []
 
@@ -171,3 +171,8 @@ async def listen(
                 await connection.execute("select 1")
         except TimeoutError as error:
             raise exceptions.ConnectionLost("The connection that listens is silent") from error
+
+
+async def disconnect(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Close a connection at once."""
+    await connection.close()

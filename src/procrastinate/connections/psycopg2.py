@@ -51,7 +51,7 @@ class Psycopg2Adapter(SyncDriverAdapter):
         with self.errors_translated(), self.connection.cursor(cursor_factory=PLAIN_CURSOR) as cursor:
             read_json(cursor, json)
             cursor.execute(*user_query(text, arguments, json))
-            return rows(cursor.description, cursor.fetchall() if cursor.description else [])
+            return rows(cursor.description, cursor.fetchall()) if cursor.description else []
 
 
 def translated(error: Exception) -> exceptions.ConnectorException | None:
@@ -89,9 +89,9 @@ class _Jsonb(psycopg2.extras.Json):
         return super().getquoted() + b"::jsonb"
 
 
-def rows(description: Sequence[Any] | None, found: Sequence[Row]) -> list[dict[str, Any]]:
+def rows(description: Sequence[Any], found: Sequence[Row]) -> list[dict[str, Any]]:
     """Return rows as dictionaries."""
-    names = [column.name for column in description or ()]
+    names = [column.name for column in description]
     return [dict(zip(names, row, strict=True)) for row in found]
 
 

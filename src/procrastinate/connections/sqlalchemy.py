@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import sqlalchemy
@@ -98,11 +98,11 @@ class SQLAlchemyAdapter(SyncDriverAdapter):
             if not result.returns_rows:
                 return []
             names, types = list(result.keys()), [column[1] for column in result.cursor.description]
-            # This dialect leaves JSON as text, to be read by SQLAlchemy's types, which are not at work here.
-            read = (
-                driver_module(self.connection.dialect).read_json if self._is_asyncpg else lambda _types, row, _json: row
-            )
-            return [dict(zip(names, read(types, row, json), strict=True)) for row in result]
+            rows: list[Any] = list(result)
+            if self._is_asyncpg:
+                # This dialect leaves JSON as text, to be read by SQLAlchemy's types, which are not at work here.
+                rows = [driver_module(self.connection.dialect).read_json(types, row, json) for row in rows]
+            return [dict(zip(names, row, strict=True)) for row in rows]
 
     @override
     def script(self, text: str) -> None:
@@ -111,7 +111,7 @@ class SQLAlchemyAdapter(SyncDriverAdapter):
             return
         # The dialect prepares all that it sends, which allows one statement only.
         with self.errors_translated():
-            self.connection.connection.dbapi_connection.run_async(lambda raw: raw.execute(text))
+            self.connection.connection.dbapi_connection.run_async(_executing(text))
 
 
 class SessionAdapter(SyncAdapter):
@@ -134,17 +134,23 @@ class AsyncSQLAlchemyAdapter(AsyncAdapter):
     accepts = "a SQLAlchemy AsyncConnection"
     inner: type[SyncAdapter] = SQLAlchemyAdapter
 
+    async def _within(self, call: Callable[[SyncAdapter], T]) -> T:
+        def run(connection: Any) -> T:
+            return call(self.inner(connection))
+
+        return await self.connection.run_sync(run)
+
     @override
     async def run(self, operation: Operation[T], rendering: Rendering) -> T:
-        return await self.connection.run_sync(lambda inner: self.inner(inner).run(operation, rendering))
+        return await self._within(lambda adapter: adapter.run(operation, rendering))
 
     @override
     async def query(self, text: str, arguments: Mapping[str, Any], json: Json) -> list[dict[str, Any]]:
-        return await self.connection.run_sync(lambda inner: self.inner(inner).query(text, arguments, json))
+        return await self._within(lambda adapter: adapter.query(text, arguments, json))
 
     @override
     async def script(self, text: str) -> None:
-        await self.connection.run_sync(lambda inner: self.inner(inner).script(text))
+        await self._within(lambda adapter: adapter.script(text))
 
 
 class AsyncSessionAdapter(AsyncSQLAlchemyAdapter):
@@ -152,6 +158,10 @@ class AsyncSessionAdapter(AsyncSQLAlchemyAdapter):
 
     accepts = "a SQLAlchemy AsyncSession"
     inner = SessionAdapter
+
+
+def _executing(text: str) -> Callable[[Any], Any]:
+    return lambda raw: raw.execute(text)
 
 
 def driver_module(dialect: sqlalchemy.Dialect) -> Any:

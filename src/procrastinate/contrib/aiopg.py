@@ -119,8 +119,8 @@ class AiopgConnector(pooled_connector.AsyncPooledConnector):
     @override
     def _make_sync_connector(self, **pool_arguments: Any) -> Psycopg2Connector:
         arguments = {name: value for name, value in self._arguments.items() if name not in AIOPG_ONLY}
-        sizes = {"minconn": self._arguments.get("minsize", 1), "maxconn": self._arguments.get("maxsize") or 10}
-        return Psycopg2Connector(**self._settings, **{**arguments, **sizes, **pool_arguments})
+        arguments |= {"minconn": self._arguments.get("minsize", 1), "maxconn": self._arguments.get("maxsize") or 10}
+        return Psycopg2Connector(**self._settings, **(arguments | pool_arguments))
 
 
 async def _live_connection(pool: aiopg.Pool) -> Any:

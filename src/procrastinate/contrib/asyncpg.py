@@ -36,7 +36,7 @@ class AsyncpgConnector(pooled_connector.AsyncPooledConnector):
         json_dumps: Callable[[Any], Any] | None = None,
         json_loads: Callable[[Any], Any] | None = None,
         schema: str | None = None,
-        pool_factory: Callable[..., Any] = asyncpg.create_pool,
+        pool_factory: Callable[..., Any] = asyncpg.create_pool,  # pyright: ignore[reportUnknownMemberType]
         **kwargs: Any,
     ) -> None:
         """Keep the settings; nothing is opened yet.
@@ -108,11 +108,12 @@ class AsyncpgConnector(pooled_connector.AsyncPooledConnector):
         arguments = {name: value for name, value in self._arguments.items() if name not in POOL_ARGUMENTS}
         with connections.errors_translated(driver.translated):
             # Outside the pool: LISTEN belongs to one session for as long as the worker lives.
-            connection = await self._arguments.get("connect", asyncpg.connect)(self._dsn, **arguments)
+            connect: Callable[..., Any] = self._arguments.get("connect", asyncpg.connect)  # pyright: ignore[reportUnknownMemberType]
+            connection = await connect(self._dsn, **arguments)
             try:
                 yield connection
             finally:
-                connection.terminate()  # nothing is under way here, and a lost server would not answer to a close
+                await driver.disconnect(connection)
 
     @override
     def side_connector(self) -> connector.BaseConnector | None:
@@ -125,7 +126,6 @@ class AsyncpgConnector(pooled_connector.AsyncPooledConnector):
 
     @override
     def _make_sync_connector(self, **pool_arguments: Any) -> SyncPsycopgConnector:
-        sizes = {name: self._arguments[name] for name in ("min_size", "max_size") if name in self._arguments}
-        kwargs = libpq.from_asyncpg(self._arguments)
-        conninfo = {} if self._dsn is None else {"conninfo": self._dsn}
-        return SyncPsycopgConnector(**self._settings, **{**sizes, **conninfo, "kwargs": kwargs, **pool_arguments})
+        arguments: dict[str, Any] = {"conninfo": self._dsn or "", "kwargs": libpq.from_asyncpg(self._arguments)}
+        arguments |= {name: self._arguments[name] for name in ("min_size", "max_size") if name in self._arguments}
+        return SyncPsycopgConnector(**self._settings, **(arguments | pool_arguments))

@@ -81,7 +81,7 @@ class _WaitingPool(psycopg2.pool.ThreadedConnectionPool):
 
     def __init__(self, minconn: int, maxconn: int, **kwargs: Any) -> None:
         self._free = threading.BoundedSemaphore(maxconn)
-        super().__init__(minconn, maxconn, **kwargs)
+        super().__init__(minconn, maxconn, **kwargs)  # pyright: ignore[reportUnknownMemberType]
 
     @override
     def getconn(self, key: Any = None) -> Any:

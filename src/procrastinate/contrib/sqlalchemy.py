@@ -47,9 +47,10 @@ class SQLAlchemyConnector(pooled_connector.SyncPooledConnector):
         Raises ConnectorException if this is not PostgreSQL, or another driver.
         """
         super().__init__(json_dumps=json_dumps, json_loads=json_loads, schema=schema)
-        self._given = dsn if isinstance(dsn, sqlalchemy.Engine) else None
-        if self._given is not None:
-            self._check_pool(self._given)
+        self._given: sqlalchemy.Engine | None = None
+        if isinstance(dsn, sqlalchemy.Engine):
+            self._check_pool(dsn)
+            self._given, self._url = dsn, dsn.url
         else:
             self._url = url_of(dsn, self.default_driver)
         self._arguments = kwargs
@@ -62,13 +63,11 @@ class SQLAlchemyConnector(pooled_connector.SyncPooledConnector):
     @override
     def _check_pool(self, pool: Any) -> None:
         if not isinstance(pool, sqlalchemy.Engine):
-            raise exceptions.ConnectorException(
-                f"This connector takes a sqlalchemy.Engine, not a {type(pool).__name__}"
-            )
+            raise exceptions.ConnectorException(f"This connector takes an Engine, not a {type(pool).__name__}")
         driver.check_dialect(pool.dialect)
         if pool.dialect.is_async:
             raise exceptions.ConnectorException(
-                f"The engine's driver is async ({pool.dialect.driver}): use SQLAlchemyAsyncConnector with an AsyncEngine"
+                f"The engine's driver is async ({pool.dialect.driver}): use an AsyncEngine and SQLAlchemyAsyncConnector"
             )
 
     @override
@@ -131,10 +130,10 @@ class SQLAlchemyAsyncConnector(pooled_connector.AsyncPooledConnector):
         Raises ConnectorException if this is not PostgreSQL, or another driver.
         """
         super().__init__(json_dumps=json_dumps, json_loads=json_loads, schema=schema)
-        self._given = dsn if isinstance(dsn, sqlalchemy_asyncio.AsyncEngine) else None
-        if self._given is not None:
-            self._check_pool(self._given)
-            self._url = self._given.url
+        self._given: sqlalchemy_asyncio.AsyncEngine | None = None
+        if isinstance(dsn, sqlalchemy_asyncio.AsyncEngine):
+            self._check_pool(dsn)
+            self._given, self._url = dsn, dsn.url
         else:
             self._url = url_of(dsn, "psycopg")
         self._arguments = kwargs
@@ -192,10 +191,14 @@ class SQLAlchemyAsyncConnector(pooled_connector.AsyncPooledConnector):
         on_listening: Callable[[], None] | None = None,
     ) -> None:
         async with self._connect() as connection:
+            raw = (await connection.get_raw_connection()).driver_connection
             # Outside the pool: LISTEN belongs to one session for as long as the worker lives.
             await connection.run_sync(lambda inner: inner.detach())
-            raw = (await connection.get_raw_connection()).driver_connection
-            await driver.driver_module(connection.dialect).listen(raw, on_notification, channels, on_listening)
+            module = driver.driver_module(connection.dialect)
+            try:
+                await module.listen(raw, on_notification, channels, on_listening)
+            finally:
+                await module.disconnect(raw)
 
     @override
     def side_connector(self) -> connector.BaseConnector | None:
@@ -208,15 +211,14 @@ class SQLAlchemyAsyncConnector(pooled_connector.AsyncPooledConnector):
     def _make_sync_connector(self, **pool_arguments: Any) -> SQLAlchemyConnector:
         # The engine in use knows where its database is; our own arguments may say nothing of it.
         url: sqlalchemy.URL = self._url if self._pool is None else self.engine.url
-        arguments = {name: value for name, value in self._arguments.items() if name not in ASYNC_ONLY}
-        connect_arguments = self._arguments.get("connect_args", {})
+        connect_arguments: dict[str, Any] = self._arguments.get("connect_args", {})
         if url.drivername == "postgresql+asyncpg":
             query = libpq.from_asyncpg({**url.query, "ssl": url.query.get("ssl", url.query.get("sslmode"))})
             url = url.set(drivername="postgresql+psycopg", query=query)
             connect_arguments = libpq.from_asyncpg(connect_arguments)
-        return SQLAlchemyConnector(
-            url, **self._settings, **{**arguments, "connect_args": connect_arguments, **pool_arguments}
-        )
+        arguments: dict[str, Any] = {name: value for name, value in self._arguments.items() if name not in ASYNC_ONLY}
+        arguments |= {"connect_args": connect_arguments, **pool_arguments}
+        return SQLAlchemyConnector(url, **self._settings, **arguments)
 
 
 def url_of(dsn: str | sqlalchemy.URL, default_driver: str) -> sqlalchemy.URL:

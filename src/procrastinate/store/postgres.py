@@ -1,4 +1,4 @@
-"""Operations as PostgreSQL sees them: the SQL of each, in the wanted schema, and errors by SQLSTATE. Knows no driver."""
+"""Operations as PostgreSQL sees them: the SQL of each, in a schema, and errors by SQLSTATE. Knows no driver."""
 
 from __future__ import annotations
 
