@@ -382,7 +382,9 @@ PUBLIC_API: dict[str, dict[str, str]] = {
         "SQLAlchemyPsycopg2Connector": (
             "class (dsn='postgresql://', *, json_dumps=None, json_loads=None, schema=None, **kwargs)"
         ),
-        "SQLAlchemyConnector": "class (dsn='postgresql://', *, json_dumps=None, json_loads=None, schema=None, **kwargs)",
+        "SQLAlchemyConnector": (
+            "class (dsn='postgresql://', *, json_dumps=None, json_loads=None, schema=None, **kwargs)"
+        ),
         "SQLAlchemyAsyncConnector": (
             "class (dsn='postgresql://', *, json_dumps=None, json_loads=None, schema=None, **kwargs)"
         ),
