@@ -1,0 +1,1 @@
+"""One program under both implementations: what they see and leave behind is compared."""
