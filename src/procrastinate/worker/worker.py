@@ -12,7 +12,9 @@ from typing import Any, Protocol
 from procrastinate import connector, exceptions, jobs, signals
 from procrastinate.job_context import AbortReason, JobContext
 from procrastinate.periodic import PeriodicRegistry, PeriodicSchedule
+from procrastinate.store.flows import check_schema
 from procrastinate.store.jobs import Verdict
+from procrastinate.store.operation import run_flow_async
 from procrastinate.store.workers import RegisterWorker, UnregisterWorker
 from procrastinate.tasks import Task
 from procrastinate.worker.aborts import AbortPoller
@@ -172,6 +174,7 @@ class _Life:
 
     async def live(self) -> None:
         settings = self._settings
+        await run_flow_async(check_schema(), self._connector.run_async)
         worker_id = await self._connector.run_async(RegisterWorker(worker_name=settings.name))
         self._worker.worker_id = worker_id
         side_connector = self._connector.side_connector()
