@@ -333,8 +333,8 @@ class _Life:
         pending = {self._services[service] for service in services}
         deadline = time.monotonic() + STEP_TIMEOUT
         while pending and time.monotonic() < deadline:
-            # Again and again: before Python 3.12, asyncio.wait_for, on which drivers build, swallows a cancellation that
-            # arrives together with the answer. The pause lets a service close what it has open.
+            # Again and again: before Python 3.12, asyncio.wait_for, on which drivers build, swallows a cancellation
+            # that arrives together with the answer. The pause lets a service close what it has open.
             for task in pending:
                 task.cancel()
             _, pending = await asyncio.wait(pending, timeout=CANCEL_PAUSE)
