@@ -32,6 +32,7 @@ pygments_dark_style = "monokai"
 myst_heading_anchors = 4
 
 autodoc_default_options = {"members": True, "undoc-members": True, "show-inheritance": True}
+autoclass_content = "both"  # arguments stand with `__init__`
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"

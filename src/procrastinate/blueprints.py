@@ -22,7 +22,12 @@ R = TypeVar("R")
 
 
 class Blueprint:
-    """Declares tasks apart from any app; `App.add_tasks_from` attaches them later."""
+    """Declares tasks apart from any app; `App.add_tasks_from` attaches them later.
+
+    Attributes:
+        tasks: every task, under its name and its aliases.
+        periodic_registry: the periodic tasks.
+    """
 
     def __init__(self) -> None:
         """Start without tasks."""

@@ -81,7 +81,11 @@ def _ticks(step: Callable[[], float]) -> Iterator[int]:
 
 
 class PeriodicRegistry:
-    """The periodic tasks of an app or blueprint."""
+    """The periodic tasks of an app or blueprint.
+
+    Attributes:
+        periodic_tasks: each of them, by the task's name and the periodic id.
+    """
 
     def __init__(self) -> None:
         """Start empty."""
