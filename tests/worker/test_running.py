@@ -219,3 +219,22 @@ async def test_a_long_job_gives_back_what_was_claimed_ahead(app, caplog) -> None
     second.cancel()
     await asyncio.gather(first, second, return_exceptions=True)
     assert (await app.job_manager.list_queues_async())[0]["succeeded"] == 601
+
+
+async def test_arguments_that_python_cannot_read_fail_their_own_job(app) -> None:
+    """PostgreSQL nests JSON deeper than Python's reader goes; such a row must not take a whole claim with it."""
+
+    @app.task(name="task")
+    async def task(**kwargs):
+        pass
+
+    fine = await task.defer_async(a=1)
+    deep = "[" * 3_000 + "]" * 3_000
+    inserted = await app.connector.execute_query_one_async(
+        "insert into procrastinate_jobs (queue_name, task_name, args) "
+        "values ('default', 'task', %(args)s::text::jsonb) returning id",
+        args=f'{{"a": {deep}}}',
+    )
+    await drain(app)
+    assert (await stored(app, fine))["status"] == "succeeded"
+    assert (await stored(app, inserted["id"]))["status"] == "failed"

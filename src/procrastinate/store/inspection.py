@@ -10,7 +10,7 @@ import attrs
 from typing_extensions import override
 
 from procrastinate import jobs
-from procrastinate.store.jobs import job_from_row
+from procrastinate.store.jobs import jobs_from_rows
 from procrastinate.store.operation import Json, Operation, Row, T
 
 
@@ -76,14 +76,14 @@ class FindJobs(_Filtered[list[JobRecord]]):
     def decode(self, rows: Sequence[Row], json: Json) -> list[JobRecord]:
         return [
             JobRecord(
-                job=job_from_row(row, json),
+                job=job,
                 waits_for=row[12],
                 created_at=row[13],
                 attempted_at=row[14],
                 finalized_at=row[15],
                 attempts_log=(json.loads(row[16]) if row[16] is not None else []) if self.with_log else None,
             )
-            for row in rows
+            for job, row in zip(jobs_from_rows(rows, json), rows, strict=True)
         ]
 
 

@@ -19,22 +19,26 @@ JOB_COLUMNS = (
 )
 
 
-def job_from_row(row: Row, json: Json) -> jobs.Job:
-    """Build a job from a row whose first columns are JOB_COLUMNS, with `args` as text."""
-    return jobs.Job(
-        id=row[0],
-        status=row[1],
-        queue=row[2],
-        priority=row[3],
-        lock=row[4],
-        queueing_lock=row[5],
-        task_name=row[6],
-        task_kwargs=json.loads(row[7]),
-        scheduled_at=row[8],
-        attempts=row[9],
-        abort_requested=row[10],
-        worker_id=row[11],
-    )
+def jobs_from_rows(rows: Sequence[Row], json: Json) -> list[jobs.Job]:
+    """Build jobs from rows whose first columns are JOB_COLUMNS, with `args` as text."""
+    arguments = json.loads_all([row[7] for row in rows])
+    return [
+        jobs.Job(
+            id=row[0],
+            status=row[1],
+            queue=row[2],
+            priority=row[3],
+            lock=row[4],
+            queueing_lock=row[5],
+            task_name=row[6],
+            task_kwargs=task_kwargs,
+            scheduled_at=row[8],
+            attempts=row[9],
+            abort_requested=row[10],
+            worker_id=row[11],
+        )
+        for row, task_kwargs in zip(rows, arguments, strict=True)
+    ]
 
 
 @attrs.frozen(kw_only=True)
@@ -133,7 +137,10 @@ class FetchJobs(Operation[FetchResult]):
         claimed = [row for row in rows if row[0] is not None]
         claimed.sort(key=lambda row: (-row[3], row[0]))
         return FetchResult(
-            claims=[jobs.Claim(job=job_from_row(row, json), token=row[12]) for row in claimed],
+            claims=[
+                jobs.Claim(job=job, token=row[12])
+                for job, row in zip(jobs_from_rows(claimed, json), claimed, strict=True)
+            ],
             parked_locks=[row[4] for row in rows if row[0] is None and row[4] is not None],
             scanned=len(rows),
         )
@@ -356,7 +363,7 @@ class ListJobs(Operation[list[jobs.Job]]):
 
     @override
     def decode(self, rows: Sequence[Row], json: Json) -> list[jobs.Job]:
-        return [job_from_row(row, json) for row in rows]
+        return jobs_from_rows(rows, json)
 
 
 @attrs.frozen(kw_only=True)
@@ -411,7 +418,7 @@ class GetStalledJobs(Operation[list[jobs.Job]]):
 
     @override
     def decode(self, rows: Sequence[Row], json: Json) -> list[jobs.Job]:
-        return [job_from_row(row, json) for row in rows]
+        return jobs_from_rows(rows, json)
 
 
 @attrs.frozen(kw_only=True)

@@ -29,6 +29,7 @@ class Json(Protocol):
 
     def dumps(self, value: Any) -> str: ...  # noqa: D102
     def loads(self, text: str) -> Any: ...  # noqa: D102
+    def loads_all(self, texts: Sequence[str]) -> list[Any]: ...  # noqa: D102
 
 
 @attrs.frozen(kw_only=True)

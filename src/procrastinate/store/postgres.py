@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.resources
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources.abc import Traversable
 from typing import Any
 
@@ -169,6 +170,20 @@ class JsonText:
     def loads(self, text: str) -> Any:
         """Read JSON text."""
         return (self.custom_loads or json.loads)(text)
+
+    def loads_all(self, texts: Sequence[str]) -> list[Any]:
+        """Read JSON texts. One that cannot be read stays text: no task takes that, and only its own job fails."""
+        if self.custom_loads is None:
+            # As one array: for the arguments of 500 jobs that takes a third of the time of 500 calls.
+            with contextlib.suppress(ValueError, RecursionError):
+                return json.loads(f"[{','.join(texts)}]")
+        return [self._loads_or_text(text) for text in texts]
+
+    def _loads_or_text(self, text: str) -> Any:
+        try:
+            return self.loads(text)
+        except Exception:  # noqa: BLE001  the user's own function, or nesting too deep for Python's
+            return text
 
 
 def translate_error(

@@ -8,8 +8,9 @@ import contextvars
 import functools
 import inspect
 import logging
+import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,9 +26,11 @@ from procrastinate.worker.settings import WorkerSettings
 # The worker claims ahead what it will start within so many seconds at its measured rate, but never more than so many
 # jobs: a worker with one-second jobs holds none that it does not run, a worker with no-op jobs hundreds.
 HORIZON = 0.05
-MOST_AHEAD = 1_000
+MOST_AHEAD = 2_000
 # How much the latest run counts in the measured duration.
 WEIGHT = 0.05
+# Jobs started before the loop gets its turn: where tasks start eagerly, each may end at once and free its slot.
+TURN = 100
 
 
 @attrs.define(eq=False)
@@ -68,6 +71,7 @@ class Executor:
         self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="procrastinate")
         self._duration: float | None = None
         self._refill_level = 0
+        self._is_starting = False
         self._is_closed = False
 
     # What the fetcher asks
@@ -165,12 +169,19 @@ class Executor:
     # Running
 
     def _start_some(self) -> None:
-        while self._waiting and len(self._running) < self._settings.concurrency:
+        if self._is_starting or self._is_closed:
+            return  # the loop below goes on when the job has ended that it has just started
+        self._is_starting = True
+        for _ in range(TURN):
+            if not self._waiting or len(self._running) >= self._settings.concurrency:
+                break
             _, claim = self._waiting.popleft()
-            job = claim.job
             running = Running(claim, None, time.time())
-            self._running[job.id or 0] = running
-            running.future = asyncio.create_task(self._run(running), name=f"process job {job.task_name}[{job.id}]")
+            self._running[claim.job.id or 0] = running
+            running.future = _start_task(self._run(running), f"process job {claim.job.task_name}[{claim.job.id}]")
+        else:
+            asyncio.get_running_loop().call_soon(self._start_some)
+        self._is_starting = False
 
     async def _run(self, running: Running) -> None:
         running.has_begun = True
@@ -230,8 +241,7 @@ class Executor:
         except Exception:
             # A result or argument whose own repr fails; the job has ended all the same.
             self._logger.exception("The end of job %s could not be logged", job.id)
-        if not self._is_closed:
-            self._start_some()
+        self._start_some()
 
     def _judge(self, running: Running, error: BaseException | None, ended: float) -> Verdict:
         if error is None:
@@ -269,6 +279,22 @@ class Executor:
             extra={**self._log_extra(action, job), **outcome.as_dict()},
             exc_info=error,
         )
+
+
+if sys.version_info >= (3, 12):
+
+    def _start_task(job: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Run a coroutine up to its first suspension; most jobs that do little never need the loop."""
+        loop = asyncio.get_running_loop()
+        if loop.get_task_factory() is not None:
+            return loop.create_task(job, name=name)
+        return asyncio.Task(job, loop=loop, name=name, eager_start=True)
+
+else:
+
+    def _start_task(job: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Have the loop run a coroutine."""
+        return asyncio.create_task(job, name=name)
 
 
 def _captured(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
