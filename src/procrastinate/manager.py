@@ -15,6 +15,7 @@ from procrastinate.store.channels import channels_for as get_channel_for_queues
 from procrastinate.store.jobs import (
     CancelJob,
     CountJobs,
+    DeferJob,
     DeferJobs,
     FinishJob,
     GetJobStatus,
@@ -75,11 +76,11 @@ class JobManager:
 
     def defer_job(self, job: jobs.Job, connection: Any = None) -> jobs.Job:
         """Insert a job and return it with its id. Raises AlreadyEnqueued if its queueing lock is taken."""
-        return self.batch_defer_jobs([job], connection)[0]
+        return _with_ids([job], [self._ask(DeferJob(job=job), connection)])[0]
 
     async def defer_job_async(self, job: jobs.Job, connection: Any = None) -> jobs.Job:
         """Do as `defer_job`, asynchronously."""
-        return (await self.batch_defer_jobs_async([job], connection))[0]
+        return _with_ids([job], [await self._ask_async(DeferJob(job=job), connection)])[0]
 
     def batch_defer_jobs(self, jobs: Iterable[jobs.Job], connection: Any = None) -> list[jobs.Job]:
         """Insert jobs, all or none, and return them with their ids, in the same order.

@@ -20,7 +20,10 @@ def a_job(**values):
 
 
 async def defer(store, *batch):
-    return await store.ask(jobs.DeferJobs(jobs=batch or [a_job()]))
+    batch = batch or (a_job(),)
+    if len(batch) == 1:
+        return [await store.ask(jobs.DeferJob(job=batch[0]))]
+    return await store.ask(jobs.DeferJobs(jobs=batch))
 
 
 async def fetch(store, worker_id, *, queues=None, limit=10):
@@ -67,12 +70,16 @@ class TestDefer:
         assert [store.job(job_id)["queue_name"] for job_id in (1, 2, 3)] == ["b", "a", "c"]
         assert [store.job(job_id)["waits_for"] for job_id in (1, 2, 3)] == [None, "time", None]
 
-    async def test_arguments_and_settings_come_back(self, store):
-        job = a_job(
-            priority=-3, lock="x", queueing_lock="y", task_kwargs={"a": [1, None, {"é": 1.5}]}, scheduled_at=PAST
-        )
+    @pytest.mark.parametrize("at", [None, PAST, FUTURE])
+    async def test_arguments_and_settings_come_back(self, store, at):
+        job = a_job(priority=-3, lock="x", queueing_lock="y", task_kwargs={"a": [1, None, {"é": 1.5}]}, scheduled_at=at)
         await defer(store, job)
-        assert await store.ask(jobs.ListJobs()) == [attrs.evolve(job, id=1, status="todo")]
+        await store.ask(jobs.DeferJobs(jobs=[attrs.evolve(job, queueing_lock="z")]))
+        assert await store.ask(jobs.ListJobs()) == [
+            attrs.evolve(job, id=1, status="todo"),
+            attrs.evolve(job, id=2, status="todo", queueing_lock="z"),
+        ]
+        assert store.job(1)["waits_for"] == store.job(2)["waits_for"] == ("time" if at is FUTURE else None)
 
     async def test_what_is_no_json_is_refused(self, store):
         with pytest.raises(TypeError):

@@ -98,7 +98,7 @@ class Stores(RuleBasedStateMachine):
         self.ask(workers.RegisterWorker())
         self.ask(workers.RegisterWorker(worker_name="second"))
         for job in batch:
-            self.ask(jobs.DeferJobs(jobs=[job]))
+            self.ask(jobs.DeferJob(job=job))
 
     @rule(batch=st.lists(JOBS, min_size=1, max_size=5))
     def defer(self, batch):
@@ -108,7 +108,7 @@ class Stores(RuleBasedStateMachine):
     def start_siblings(self, job, count, is_aborted):
         """Several jobs with one queueing lock run at a time: each was deferred when the one before had started."""
         for _ in range(count):
-            self.ask(jobs.DeferJobs(jobs=[job.evolve(lock=None, queueing_lock="one", scheduled_at=None)]))
+            self.ask(jobs.DeferJob(job=job.evolve(lock=None, queueing_lock="one", scheduled_at=None)))
             self.fetch([job.queue], 0, 6, 1)
             if is_aborted and self.claims:
                 self.ask(jobs.CancelJob(job_id=self.claims[-1][0].job.id, abort=True, delete=False))

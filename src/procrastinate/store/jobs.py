@@ -42,6 +42,32 @@ def jobs_from_rows(rows: Sequence[Row], json: Json) -> list[jobs.Job]:
 
 
 @attrs.frozen(kw_only=True)
+class DeferJob(Operation[int]):
+    """Insert one job; answer its id. Raises AlreadyEnqueued if its queueing lock is taken by a waiting job."""
+
+    job: jobs.Job
+
+    @override
+    def parameters(self, json: Json) -> dict[str, Any]:
+        job = self.job
+        return {
+            "queue": job.queue,
+            "task": job.task_name,
+            "priority": job.priority,
+            "lock": job.lock,
+            "queueing_lock": job.queueing_lock,
+            "args": json.dumps(job.task_kwargs),
+            "scheduled_at": job.scheduled_at,
+        }
+
+    @override
+    def decode(self, rows: Sequence[Row], json: Json) -> int:
+        if not rows:
+            raise already_enqueued(self.job.queueing_lock)
+        return rows[0][0]
+
+
+@attrs.frozen(kw_only=True)
 class DeferJobs(Operation[list[int]]):
     """Insert jobs, all or none; answer their ids in the same order.
 

@@ -262,6 +262,16 @@ class MemoryStore:
     # The operations, in the order of their modules.
 
     @_rows.register
+    def _defer_job(self, operation: jobs.DeferJob) -> Sequence[Row]:
+        job = operation.job
+        _check_job(job)
+        job_id = self._next_job_id()
+        if self._is_taken(job.queueing_lock):
+            return []
+        self._notify_inserted([self._insert(job_id, job, job.scheduled_at)])
+        return [(job_id,)]
+
+    @_rows.register
     def _defer_jobs(self, operation: jobs.DeferJobs) -> Sequence[Row]:
         for job in operation.jobs:
             _check_job(job)

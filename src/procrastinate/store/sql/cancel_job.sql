@@ -20,8 +20,8 @@ cancelled as (
 ),
 asked as (
   update procrastinate_jobs
-  -- Not `true`: a claim may have committed since the snapshot. PostgreSQL checks the table's constraints on the row that
-  -- the snapshot shows, still `todo`, before it turns to the newest version.
+  -- Not `true`: a claim may have committed since the snapshot, and PostgreSQL checks the table's constraints on the row
+  -- that the snapshot shows, still `todo`, before it turns to the newest version.
   set abort_requested = (status = 'doing'), abort_requested_at = coalesce(abort_requested_at, now())
   where id = any (array(select id from target where status = 'doing' and %(abort)s::boolean))
   returning id, queue_name
