@@ -112,6 +112,24 @@ class TestDefer:
             await defer(store, *[a_job(queueing_lock=lock) for lock in batch])
         assert len(await store.ask(jobs.ListJobs())) == 1
 
+    async def test_jobs_that_differ_in_their_arguments_only(self, store):
+        job = a_job(queue="q", priority=-3, lock="x", scheduled_at=FUTURE, task_kwargs={"left": "out"})
+        arguments = [{"a": [1, None, {"é": 1.5}]}, {}, {"b": "x"}]
+        assert await store.ask(jobs.DeferAlike(job=job, arguments=arguments)) == [1, 2, 3]
+        assert await store.ask(jobs.ListJobs()) == [
+            attrs.evolve(job, id=number, status="todo", task_kwargs=each) for number, each in enumerate(arguments, 1)
+        ]
+        assert [store.job(job_id)["waits_for"] for job_id in (1, 2, 3)] == ["time"] * 3
+
+    async def test_alike_with_a_queueing_lock(self, store):
+        job = a_job(queueing_lock="one")
+        with pytest.raises(exceptions.AlreadyEnqueued, match="one"):
+            await store.ask(jobs.DeferAlike(job=job, arguments=[{}, {}]))
+        assert await store.ask(jobs.ListJobs()) == []
+        assert len(await store.ask(jobs.DeferAlike(job=job, arguments=[{}]))) == 1
+        with pytest.raises(exceptions.AlreadyEnqueued, match="one"):
+            await store.ask(jobs.DeferAlike(job=job, arguments=[{}]))
+
     async def test_an_empty_batch(self, store):
         assert await store.ask(jobs.DeferJobs(jobs=[])) == []
 

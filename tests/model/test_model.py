@@ -104,6 +104,10 @@ class Stores(RuleBasedStateMachine):
     def defer(self, batch):
         self.ask(jobs.DeferJobs(jobs=batch))
 
+    @rule(job=JOBS, count=st.integers(1, 3))
+    def defer_alike(self, job, count):
+        self.ask(jobs.DeferAlike(job=job, arguments=[{"n": number} for number in range(count)]))
+
     @rule(job=JOBS, count=st.integers(2, 4), is_aborted=st.booleans())
     def start_siblings(self, job, count, is_aborted):
         """Several jobs with one queueing lock run at a time: each was deferred when the one before had started."""

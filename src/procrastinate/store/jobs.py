@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import attrs
@@ -41,6 +41,18 @@ def jobs_from_rows(rows: Sequence[Row], json: Json) -> list[jobs.Job]:
     ]
 
 
+def _settings(job: jobs.Job) -> dict[str, Any]:
+    """Return the parameters of a job's columns, all but its arguments."""
+    return {
+        "queue": job.queue,
+        "task": job.task_name,
+        "priority": job.priority,
+        "lock": job.lock,
+        "queueing_lock": job.queueing_lock,
+        "scheduled_at": job.scheduled_at,
+    }
+
+
 @attrs.frozen(kw_only=True)
 class DeferJob(Operation[int]):
     """Insert one job; answer its id. Raises AlreadyEnqueued if its queueing lock is taken by a waiting job."""
@@ -49,22 +61,43 @@ class DeferJob(Operation[int]):
 
     @override
     def parameters(self, json: Json) -> dict[str, Any]:
-        job = self.job
-        return {
-            "queue": job.queue,
-            "task": job.task_name,
-            "priority": job.priority,
-            "lock": job.lock,
-            "queueing_lock": job.queueing_lock,
-            "args": json.dumps(job.task_kwargs),
-            "scheduled_at": job.scheduled_at,
-        }
+        return {**_settings(self.job), "args": json.dumps(self.job.task_kwargs)}
 
     @override
     def decode(self, rows: Sequence[Row], json: Json) -> int:
         if not rows:
             raise already_enqueued(self.job.queueing_lock)
         return rows[0][0]
+
+
+@attrs.frozen(kw_only=True)
+class DeferAlike(Operation[list[int]]):
+    """Insert jobs that differ in their arguments only, all or none; answer their ids in the same order.
+
+    Raises AlreadyEnqueued if their queueing lock is taken, which it is for more than one of them.
+
+    Attributes:
+        job: the pattern; its own arguments are left out.
+        arguments: the keyword arguments of each job.
+    """
+
+    job: jobs.Job
+    arguments: Sequence[Mapping[str, Any]]
+
+    @property
+    @override
+    def atomic(self) -> bool:
+        return len(self.arguments) > 1 and self.job.queueing_lock is not None
+
+    @override
+    def parameters(self, json: Json) -> dict[str, Any]:
+        return {**_settings(self.job), "args": json.dumps_all(self.arguments)}
+
+    @override
+    def decode(self, rows: Sequence[Row], json: Json) -> list[int]:
+        if len(rows) < len(self.arguments):
+            raise already_enqueued(self.job.queueing_lock)
+        return [row[0] for row in rows]
 
 
 @attrs.frozen(kw_only=True)

@@ -16,6 +16,8 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, TypeVar
 
+import attrs
+
 from procrastinate import exceptions, types
 from procrastinate.jobs import Claim, Job, Status
 from procrastinate.store import channels, inspection, jobs, locks, schedule, tables, workers
@@ -270,6 +272,11 @@ class MemoryStore:
             return []
         self._notify_inserted([self._insert(job_id, job, job.scheduled_at)])
         return [(job_id,)]
+
+    @_rows.register
+    def _defer_alike(self, operation: jobs.DeferAlike) -> Sequence[Row]:
+        alike = [attrs.evolve(operation.job, task_kwargs=dict(each)) for each in operation.arguments]
+        return [(job_id,) for _, job_id in self._defer_jobs(jobs.DeferJobs(jobs=alike))]
 
     @_rows.register
     def _defer_jobs(self, operation: jobs.DeferJobs) -> Sequence[Row]:

@@ -28,6 +28,7 @@ class Json(Protocol):
     """How a connector writes and reads JSON text."""
 
     def dumps(self, value: Any) -> str: ...  # noqa: D102
+    def dumps_all(self, values: Sequence[Any]) -> str: ...  # noqa: D102
     def loads(self, text: str) -> Any: ...  # noqa: D102
     def loads_all(self, texts: Sequence[str]) -> list[Any]: ...  # noqa: D102
 

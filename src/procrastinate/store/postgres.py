@@ -167,6 +167,13 @@ class JsonText:
             )
         return text
 
+    def dumps_all(self, values: Sequence[Any]) -> str:
+        """Return the values as the text of one JSON array. Raises what `dumps` raises."""
+        if self.custom_dumps is None:
+            return self.dumps(values)
+        # The user's function was written for the arguments of one job.
+        return f"[{','.join(map(self.dumps, values))}]"
+
     def loads(self, text: str) -> Any:
         """Read JSON text."""
         return (self.custom_loads or json.loads)(text)
