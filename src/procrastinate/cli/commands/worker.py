@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from procrastinate.cli import completion, loading, output, parameters, summary
+from procrastinate.cli import completion, loading, output, parameters, summary, supervisor
 
 if TYPE_CHECKING:
     from procrastinate.app import App
@@ -87,8 +87,16 @@ _PREFIX = "PROCRASTINATE_WORKER_"
     show_envvar=True,
     help="Which finished jobs to delete.",
 )
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    default=1,
+    envvar=f"{_PREFIX}PROCESSES",
+    show_envvar=True,
+    help="Worker processes, each with these options; one that dies is started again.",
+)
 @click.pass_context
-def command(context: click.Context, *, queue_names: tuple[str, ...], **options: Any) -> None:
+def command(context: click.Context, *, queue_names: tuple[str, ...], processes: int, **options: Any) -> None:
     """Run jobs of these queues, or of all.
 
     What is not given here comes from the app's `worker_defaults`. The first SIGINT or SIGTERM lets running jobs end,
@@ -100,6 +108,10 @@ def command(context: click.Context, *, queue_names: tuple[str, ...], **options: 
         given["queues"] = list(queues) or None
     global_options = context.ensure_object(loading.GlobalOptions)
     app = global_options.load_app()
+    if supervisor.is_supervised():
+        supervisor.stop_with_supervisor()
+    elif processes > 1:
+        context.exit(supervisor.supervise(processes))
     _announce(app, given)
     _end_at_second_interrupt()
 

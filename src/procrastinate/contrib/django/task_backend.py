@@ -1,2 +1,5 @@
 """Placeholder."""
-def runner(name): return None
+
+
+def runner(name):
+    return None
