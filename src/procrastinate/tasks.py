@@ -10,6 +10,7 @@ import inspect
 import pathlib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import FunctionType
 from typing import Any, Generic, Protocol, Self, cast, overload
 
 from typing_extensions import ParamSpec, TypedDict, TypeVar, Unpack
@@ -303,8 +304,9 @@ class Task(Generic[P, R, Called]):
 
     @functools.cached_property
     def _signature(self) -> inspect.Signature | None:
+        if _hides_its_signature(self.func):
+            return None
         try:
-            # Not that of the function inside a decorator, which may well give it arguments of its own.
             return inspect.signature(self.func, follow_wrapped=False)
         except (TypeError, ValueError):  # some builtin functions have none
             return None
@@ -329,6 +331,13 @@ class Task(Generic[P, R, Called]):
 def _strategy(value: retry.RetryValue) -> retry.BaseRetryStrategy | None:
     # A function of its own, for inside the class the name `retry` is the property.
     return retry.get_retry_strategy(value)
+
+
+def _hides_its_signature(func: Any) -> bool:
+    """Tell whether this shows the signature of a function inside, to which it may well give arguments of its own."""
+    while isinstance(func, functools.partial):
+        func = func.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return hasattr(func, "__signature__") or (hasattr(func, "__wrapped__") and type(func) is not FunctionType)
 
 
 def _misfit(signature: inspect.Signature, names: frozenset[str]) -> str | None:

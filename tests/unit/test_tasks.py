@@ -446,8 +446,36 @@ def test_signature_that_a_decorator_states(app):
         pass
 
     stated.__signature__ = inspect.signature(sample)
-    with pytest.raises(TypeError, match="'d'"):
-        app.task(stated).defer(a=1, d=1)
+    # Such decorators often add or take away arguments and state those of the function inside all the same.
+    assert app.task(stated).defer(d=1) == 1
+    assert app.task(name="partial")(functools.partial(stated, 1)).defer(d=1) == 2
+
+
+def test_object_that_stands_for_a_function(app):
+    class Injecting:
+        """As those of the package wrapt: it passes for the function inside."""
+
+        __wrapped__ = staticmethod(sample)
+        __name__ = "sample"
+        __code__ = sample.__code__
+        __defaults__ = sample.__defaults__
+        __kwdefaults__ = sample.__kwdefaults__
+        __annotations__ = sample.__annotations__
+
+        @property
+        def __class__(self):
+            return type(sample)
+
+        def __call__(self, **named):
+            return sample(1, **named)
+
+    task = app.task(name="t")(Injecting())
+    assert task(b=5) == (1, 5, 3)
+    assert task.defer(b=5) == 1
+
+
+def test_cached_function(app):
+    assert app.task(name="t")(functools.cache(sample)).defer(d=1) == 1
 
 
 def test_task_of_a_task(app):
