@@ -34,8 +34,10 @@ check: style types layers sql  ## Check style, types, layers and SQL, in seconds
 bench: $(READY)  ## Measure throughput and latency
 	.venv/bin/python -m bench $(ARGS)
 
-docs: $(READY)  ## Check the links, anchors and make targets that the documentation names
+docs: $(READY)  ## Check the documentation's links and drawings, and build it into docs/_build/html
 	.venv/bin/python scripts/check_docs.py
+	.venv/bin/python scripts/draw_states.py --check
+	.venv/bin/python -m sphinx -W --keep-going -n -q -b html docs docs/_build/html
 
 test-all: $(READY)  ## Run the tests on PostgreSQL 18, 16 and 15, and on every Python that is there
 	PROCRASTINATE_UV="$(UV)" .venv/bin/python scripts/test_all.py $(ARGS)
