@@ -182,14 +182,22 @@ def test_siblings_with_one_queueing_lock(in_process, insert_job, jobs_table):
     assert sorted(jobs_table.column("status")) == ["failed", "todo"]
 
 
-def test_changed_in_between(procrastinate_command, insert_job, connection, jobs_table):
-    """Another session holds the job while we wait for it, and ends it: that is no error."""
-    job_id = insert_job()
+@pytest.mark.parametrize(
+    ("command", "before", "between", "done"),
+    [
+        ("cancel", "todo", "succeeded", "cancelled"),
+        # Somebody else retried it, and it runs: it must not be taken from its worker.
+        ("retry", "failed", "doing", "retried"),
+    ],
+)
+def test_changed_in_between(procrastinate_command, insert_job, connection, jobs_table, command, before, between, done):
+    """Another session holds the job while we wait for it, and changes it: that is no error."""
+    job_id = insert_job(status=before)
     with connection.transaction():
-        connection.execute("update procrastinate_jobs set status = 'succeeded' where id = %s", [job_id])
-        running = procrastinate_command.start("cancel", "--queue", "q", "--yes")
+        connection.execute("update procrastinate_jobs set status = %s where id = %s", [between, job_id])
+        running = procrastinate_command.start(command, "--queue", "q", "--yes")
         waiting = "select exists (select from pg_locks where not granted)"
-        wait_until(lambda: connection.execute(waiting).fetchone() == (True,), what="cancel waits for us")
-    assert running.end() == 0
-    assert "1 job not cancelled: changed in between" in running.stderr
-    assert jobs_table.status(job_id) == "succeeded"
+        wait_until(lambda: connection.execute(waiting).fetchone() == (True,), what="the command waits for us")
+    assert running.end() == 0, running.stderr
+    assert f"1 job not {done}: changed in between" in running.stderr
+    assert jobs_table.status(job_id) == between

@@ -323,6 +323,16 @@ class TestFromOutside:
         await finish(store, worker_id, claims)
         assert not (await retry_by_hand(store, 1)).changed
 
+    @pytest.mark.parametrize("abort", [True, False])
+    async def test_retry_only_a_failed_job(self, store, abort):
+        worker_id, claims = await claim(store, a_job())
+        await cancel(store, 1, abort=abort)
+        only_failed = jobs.RetryJob(job_id=1, retry_at=PAST, priority=None, queue=None, lock=None, only_failed=True)
+        assert await store.ask(only_failed) == jobs.Changed(status="doing", changed=False, freed_locks=[])
+        await finish(store, worker_id, claims, Status.FAILED)
+        assert (await store.ask(only_failed)).changed
+        assert store.job(1)["status"] == "todo"
+
     @pytest.mark.parametrize("is_running", [True, False])
     @pytest.mark.parametrize("delete", [True, False])
     async def test_finish(self, store, is_running, delete):

@@ -368,13 +368,15 @@ class CancelJob(_ChangeJob):
 class RetryJob(_ChangeJob):
     """Put a failed or running job back to wait, whoever runs it. None keeps what the job has.
 
-    Raises AlreadyEnqueued if its queueing lock is taken by a waiting job.
+    With `only_failed`, a job that runs by now is left alone. Raises AlreadyEnqueued if its queueing lock is taken by a
+    waiting job.
     """
 
     retry_at: datetime.datetime
     priority: int | None
     queue: str | None
     lock: str | None
+    only_failed: bool = False
 
     @override
     def decode(self, rows: Sequence[Row], json: Json) -> Changed:

@@ -394,7 +394,7 @@ class MemoryStore:
         if row is None:
             return []
         status, lock = row["status"], row["lock"] if row["status"] == "doing" else None
-        if status not in {"failed", "doing"}:
+        if status not in ({"failed"} if operation.only_failed else {"failed", "doing"}):
             return [(status, False, None, None, None)]
         if status == "doing" and row["abort_requested"]:
             self._end(row, "failed")

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from procrastinate import exceptions, types
+from procrastinate import types
 from procrastinate.cli import changes, filters, parameters
+from procrastinate.store import flows
+from procrastinate.store.jobs import RetryJob
+from procrastinate.store.operation import run_flow_async
 
 if TYPE_CHECKING:
     from procrastinate.app import App
@@ -23,37 +26,38 @@ _RETRIABLE = ("failed", "doing")
 @filters.confirmed
 @click.pass_context
 def command(
-    context: click.Context, *, ids: tuple[int, ...], retry_at: datetime.datetime | None, **conditions: Any
+    context: click.Context,
+    *,
+    ids: tuple[int, ...],
+    retry_at: datetime.datetime | None,
+    statuses: tuple[str, ...],
+    **conditions: Any,
 ) -> None:
     """Put jobs back to wait: those with these ids, or the failed ones that meet the conditions.
 
     With --status doing or by its id, also a job that is running, for instance on a machine that is gone: the run that
     may go on is fenced off, and its outcome ignored.
     """
+    # What is failed when the conditions are looked at may run when its turn comes, for somebody else retried it.
+    only_failed = not ids and "doing" not in statuses
 
     async def retry(app: App, job_id: int) -> bool:
-        try:
-            await app.job_manager.retry_job_by_id_async(job_id, retry_at or types.utcnow())
-        except exceptions.ConnectorException:
-            # Either the job may not be retried, or the database is at fault.
-            if await _is_retriable(app, job_id):
-                raise
-            return False
-        return True
+        operation = RetryJob(
+            job_id=job_id,
+            retry_at=retry_at or types.utcnow(),
+            priority=None,
+            queue=None,
+            lock=None,
+            only_failed=only_failed,
+        )
+        return (await run_flow_async(flows.change(operation), app.connector.run_async)).changed
 
     action = changes.Action(
         verb="retry", done="retried", outcome=_outcome, statuses=_RETRIABLE[:1], allowed=_RETRIABLE, change=retry
     )
-    changes.apply(context, action, changes.select(action, ids, **conditions))
+    changes.apply(context, action, changes.select(action, ids, statuses=statuses, **conditions))
 
 
 def _outcome(status: str | None) -> str:
     # Its run was given up, and somebody had asked to abort it.
     return "failed, for an abort was requested" if status == "failed" else "retried"
-
-
-async def _is_retriable(app: App, job_id: int) -> bool:
-    try:
-        return (await app.job_manager.get_job_status_async(job_id)).value in _RETRIABLE
-    except exceptions.NoResult:
-        return False

@@ -7,8 +7,8 @@ with target as materialized (
 decided as materialized (
   select
     t.*,
-    t.status in ('failed', 'doing') as valid,
-    t.status = 'doing' and t.abort_requested as fails,
+    t.status = 'failed' or (t.status = 'doing' and not %(only_failed)s::boolean) as valid,
+    t.status = 'doing' and t.abort_requested and not %(only_failed)s::boolean as fails,
     exists (
       select from procrastinate_jobs o where o.queueing_lock = t.queueing_lock and o.status = 'todo'
     ) as taken
