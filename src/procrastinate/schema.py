@@ -1,35 +1,32 @@
-"""The tables: apply them, read them, check them."""
+"""The tables: apply them, bring them up to date, read and check them."""
 
 from __future__ import annotations
 
-import hashlib
-import pathlib
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from procrastinate import connector, exceptions
-from procrastinate.store import postgres
+from procrastinate import connector, exceptions, takeover, upgrade
+from procrastinate.store import migrations, postgres
+from procrastinate.store.operation import run_flow, run_flow_async
+from procrastinate.takeover import ADVISORY_LOCK
+from procrastinate.upgrade import UpgradeOptions
 
-migrations_path = pathlib.Path(__file__).parent / "store" / "sql" / "migrations"
+__all__ = ["ADVISORY_LOCK", "SchemaManager", "UpgradeOptions", "migrations_path"]
 
-# Two programs that apply the schema at the same time take turns. The number is "procrast" in ASCII.
-ADVISORY_LOCK = 0x70726F6372617374
+T = TypeVar("T")
+
+migrations_path = migrations.FOLDER
+
+PLAIN = UpgradeOptions()
 
 
-# Not "if not exists", which needs the right to create schemas even where there is nothing to create.
-CREATE_SCHEMA = """\
-do $$
-begin
-  if not exists (select from pg_namespace where nspname = {literal}) then
-    create schema {identifier};
-  end if;
-end
-$$;
-
-"""
+def _tell_nobody(message: str) -> None:
+    """Be quiet."""
 
 
 class SchemaManager:
-    """Applies and reads the schema."""
+    """Applies, upgrades, checks and reads the schema."""
 
     def __init__(self, connector: connector.BaseConnector) -> None:
         """Work on the database of `connector`."""
@@ -42,18 +39,30 @@ class SchemaManager:
         Everything is created in the first schema of the search_path, or in `schema`, which is created if need be.
         Raises ValueError if that cannot be a schema's name.
         """
-        scripts: list[str] = []
-        for name, text in _migrations():
-            # The name and the checksum are the package's own.
-            record = f"insert into procrastinate_migrations (name, checksum) values ('{name}', '{_checksum(text)}');\n"  # noqa: S608
-            scripts.append(f"{text}\n{record}")
-        script = "\n".join(scripts)
-        name = postgres.check_schema(schema)
-        if name is None:
-            return script
-        literal = "'" + name.replace("'", "''") + "'"
-        create = CREATE_SCHEMA.format(literal=f"{literal}::text", identifier=postgres.identifier(name))
-        return create + postgres.qualified(script, name)
+        return upgrade.whole_schema(schema)
+
+    @staticmethod
+    def get_migration(name: str, schema: str | None = None) -> str:
+        """Return one migration as SQL, with the record that it was applied.
+
+        For programs that keep track of migrations themselves. `name` is that of its file, with or without `.sql`.
+        Raises ValueError if there is no migration of that name, or no schema of that one.
+        """
+        for migration in migrations.shipped():
+            if migration.name == name.removesuffix(".sql"):
+                return postgres.qualified(f"{migration.text}\n{migration.record}", postgres.check_schema(schema))
+        raise ValueError(f"There is no migration {name!r}; they are in {migrations.FOLDER}")
+
+    @staticmethod
+    def get_takeover(schema: str | None = None, options: UpgradeOptions = PLAIN) -> str:
+        """Return SQL that takes the tables of the other implementation over, in one transaction of the caller's.
+
+        For programs that run migrations in transactions of their own, such as Alembic. Nobody can use the tables until
+        the transaction ends, which takes about a minute for two million jobs: `upgrade` holds no lock for that long.
+        """
+        return takeover.whole_script(
+            postgres.check_schema(schema), force=options.force, keep_events=options.keep_events
+        )
 
     @staticmethod
     def get_migrations_path() -> str:
@@ -67,64 +76,86 @@ class SchemaManager:
         """
         sync_connector = self.connector.get_sync_connector()
         try:
-            sync_connector.execute_query(_script(self.connector.schema))
+            sync_connector.execute_query(self._script())
         except exceptions.ConnectorException as error:
             raise _explain(error) from error.__cause__
 
     async def apply_schema_async(self) -> None:
         """Do as `apply_schema`, asynchronously."""
         try:
-            await self.connector.execute_query_async(_script(self.connector.schema))
+            await self.connector.execute_query_async(self._script())
         except exceptions.ConnectorException as error:
             raise _explain(error) from error.__cause__
 
-    async def is_applied_async(self) -> bool:
+    def _script(self) -> str:
+        # Sent without parameters, so the server runs all statements in one implicit transaction.
+        return upgrade.in_turn(self.get_schema(self.connector.schema))
+
+    def is_applied(self) -> bool:
         """Return whether the database has the tables of exactly this version, False if it has no record of any.
 
         Raises ConnectorException, which tells the difference, if it has those of another version.
         """
+        return self._run(upgrade.is_applied())
 
-        async def run(query: str) -> list[dict[str, Any]]:
-            return await self.connector.execute_query_all_async(postgres.qualified(query, self.connector.schema))
+    async def is_applied_async(self) -> bool:
+        """Do as `is_applied`, asynchronously."""
+        return await self._run_async(upgrade.is_applied())
 
-        if (await run("select to_regclass('procrastinate_migrations')::text as found"))[0]["found"] is None:
-            return False
-        rows = await run("select name, checksum from procrastinate_migrations")
-        applied = {row["name"]: row["checksum"] for row in rows}
-        shipped = {name: _checksum(text) for name, text in _migrations()}
-        if applied == shipped:
-            return True
-        differences = {
-            "not applied yet": sorted(shipped.keys() - applied.keys()),
-            "unknown to this version": sorted(applied.keys() - shipped.keys()),
-            "applied with another text": sorted(
-                name for name in shipped.keys() & applied.keys() if shipped[name] != applied[name]
-            ),
-        }
-        details = "; ".join(f"{what}: {', '.join(names)}" for what, names in differences.items() if names)
-        raise exceptions.ConnectorException(
-            f"The schema was applied by another version, and nothing was changed. Migrations {details}. "
-            f"Those of this version are in {migrations_path}."
-        )
+    def upgrade(self, options: UpgradeOptions = PLAIN, tell: Callable[[str], None] = _tell_nobody) -> bool:
+        """Bring the tables to this version, whatever they are: none, an older version's, or the other implementation's.
 
+        Each step is a transaction of its own; an upgrade that was interrupted goes on where it stopped.
 
-def _migrations() -> list[tuple[str, str]]:
-    """Return the names and texts of the migrations, in their order."""
-    return [(path.stem, path.read_text(encoding="utf-8")) for path in sorted(migrations_path.glob("*.sql"))]
+        Args:
+            options: what it may do.
+            tell: called with each step's title when it begins.
 
+        Returns:
+            Whether something was changed; False if the tables were this version's.
 
-def _checksum(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+        Raises:
+            SchemaNotApplied: the tables are the other implementation's, before version 3.4.
+            ConnectorException: the tables may not be changed now, are a newer version's, or a step failed.
+        """
+        return self._run(upgrade.upgrade(self.connector.schema, options), tell)
 
+    async def upgrade_async(self, options: UpgradeOptions = PLAIN, tell: Callable[[str], None] = _tell_nobody) -> bool:
+        """Do as `upgrade`, asynchronously."""
+        return await self._run_async(upgrade.upgrade(self.connector.schema, options), tell)
 
-def _script(schema: str | None) -> str:
-    # Sent without parameters, so the server runs all statements in one implicit transaction.
-    return f"select pg_advisory_xact_lock({ADVISORY_LOCK});\n{SchemaManager.get_schema(schema)}"
+    def get_upgrade(self, options: UpgradeOptions = PLAIN) -> str:
+        """Return the SQL that `upgrade` would run on this database now, for psql; an empty text if there is none."""
+        return upgrade.as_script(self._run(upgrade.plan(self.connector.schema, options)))
+
+    async def get_upgrade_async(self, options: UpgradeOptions = PLAIN) -> str:
+        """Do as `get_upgrade`, asynchronously."""
+        return upgrade.as_script(await self._run_async(upgrade.plan(self.connector.schema, options)))
+
+    def verify(self) -> list[str]:
+        """Return how the tables, their indexes, triggers and functions differ from what this version expects.
+
+        One line for each difference; nothing is changed, and nothing but the catalogue and the migrations is read.
+        """
+        return self._run(upgrade.verify())
+
+    async def verify_async(self) -> list[str]:
+        """Do as `verify`, asynchronously."""
+        return await self._run_async(upgrade.verify())
+
+    def _run(self, flow: upgrade.Flow[T], tell: Callable[[str], None] = _tell_nobody) -> T:
+        perform = functools.partial(upgrade.perform, connector=self.connector.get_sync_connector(), tell=tell)
+        return run_flow(flow, perform)
+
+    async def _run_async(self, flow: upgrade.Flow[T], tell: Callable[[str], None] = _tell_nobody) -> T:
+        perform: Any = functools.partial(upgrade.perform_async, connector=self.connector, tell=tell)
+        return await run_flow_async(flow, perform)
 
 
 def _explain(error: exceptions.ConnectorException) -> exceptions.ConnectorException:
     if "already exists" not in str(error):
         return error
     return exceptions.ConnectorException(
-        f"{error}\nThe schema was applied before, by this or by another version; nothing was changed."
+        f"{error}\nThe schema was applied before, by this or by another version; nothing was changed. "
+        "`procrastinate schema --upgrade` brings it to this version."
     )

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from procrastinate import exceptions, jobs
+from procrastinate.store import migrations
 from procrastinate.store.jobs import CancelJob, Changed, DeleteOldJobs, FetchJobs, FinishJob, RetryJob
 from procrastinate.store.locks import OpenLocks
 from procrastinate.store.operation import Flow, ask
 from procrastinate.store.schedule import StageJobs
+from procrastinate.store.tables import InspectTables, ReadMigrations, Tables
 from procrastinate.store.workers import UpdateHeartbeat
 
 # Jobs looked at by one statement of the retention: some 20 ms, so that claims go on beside it.
@@ -62,3 +64,14 @@ def delete_old_jobs(nb_hours: float, queue: str | None, statuses: Sequence[str])
         if deleted.last_id is None:
             return count
         after = deleted.last_id
+
+
+def check_schema() -> Flow[None]:
+    """Raise SchemaNotApplied, which says what to do, unless the tables fit this version. One statement if they do."""
+    try:
+        problem = migrations.misfit((yield from ask(ReadMigrations())))
+    except exceptions.SchemaNotApplied:
+        found: Tables = yield from ask(InspectTables())
+        problem = migrations.NO_TABLES if found.are_missing else migrations.OTHER_TABLES
+    if problem is not None:
+        raise exceptions.SchemaNotApplied(problem)

@@ -56,7 +56,7 @@ create table procrastinate_jobs (
   abort_requested_at timestamptz,
   finalized_at timestamptz,
   attempts_log jsonb,  -- one object for each attempt that ended in anything but plain success, the latest 50
-  constraint check_not_todo_abort_requested check (not (status = 'todo' and abort_requested))
+  constraint check_not_todo_abort_requested check (not (status = 'todo' and abort_requested = true))
 ) with (
   fillfactor = 90,
   -- The table turns over all the time: vacuum it by small steps, and never take the exclusive lock of a truncation.

@@ -1,0 +1,2 @@
+drop function procrastinate_take_over_history(boolean, integer);
+drop table procrastinate_takeover;
