@@ -20,7 +20,7 @@ import attrs
 
 from procrastinate import exceptions, types
 from procrastinate.jobs import Claim, Job, Status
-from procrastinate.store import channels, inspection, jobs, locks, schedule, tables, workers
+from procrastinate.store import channels, inspection, jobs, locks, migrations, schedule, tables, workers
 from procrastinate.store.operation import Json, Operation, Row
 
 T = TypeVar("T")
@@ -640,6 +640,10 @@ class MemoryStore:
     @_rows.register
     def _check_connection(self, operation: tables.CheckConnection) -> Sequence[Row]:
         return [(self.table_exists,)]
+
+    @_rows.register
+    def _read_migrations(self, operation: tables.ReadMigrations) -> Sequence[Row]:
+        return [(migration.name, migration.checksum) for migration in migrations.shipped()]
 
     def _rescue(self, row: JobRow, max_rescues: int) -> None:
         status, reason = "todo", "the worker died"
