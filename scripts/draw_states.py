@@ -28,6 +28,7 @@ VERBS = {
     "release_jobs": "give back",
     "rescue_jobs": "rescue",
     "cancel_job": "cancel",
+    "run_job_now": "run now",
     "retry_job": "retry by hand",
     "finish_job": "finish by hand",
     "delete_old_jobs": "delete old jobs",

@@ -24,6 +24,7 @@ from procrastinate.store.jobs import (
     ListJobs,
     ListJobsToAbort,
     RetryJob,
+    RunJobNow,
 )
 from procrastinate.store.operation import Flow, Operation, run_flow, run_flow_async
 from procrastinate.store.schedule import DeferPeriodicJob
@@ -174,6 +175,14 @@ class JobManager:
         """Do as `cancel_job_by_id`, asynchronously."""
         flow = flows.change(CancelJob(job_id=job_id, abort=abort, delete=delete_job))
         return (await self._follow_async(flow, connection)).changed
+
+    def run_job_now_by_id(self, job_id: int, connection: Any = None) -> bool:
+        """Have a job run that is scheduled for later, as soon as its lock allows; return whether it was."""
+        return self._ask(RunJobNow(job_id=job_id), connection).changed
+
+    async def run_job_now_by_id_async(self, job_id: int, connection: Any = None) -> bool:
+        """Do as `run_job_now_by_id`, asynchronously."""
+        return (await self._ask_async(RunJobNow(job_id=job_id), connection)).changed
 
     async def retry_job(
         self,

@@ -68,6 +68,7 @@ TRANSITIONS: Final[Mapping[str, frozenset[tuple[State, State]]]] = {
     "release_jobs": _ways((State.DOING, (State.READY, State.CANCELLED, State.ABORTED))),
     "rescue_jobs": _ways((State.DOING, (State.READY, State.FAILED, State.ABORTED))),
     "cancel_job": _ways((WAITING, (State.CANCELLED, State.ABSENT))),
+    "run_job_now": _ways((State.SCHEDULED, State.READY)),
     "retry_job": _ways(((State.DOING, State.FAILED), (State.READY, State.SCHEDULED)), (State.DOING, State.FAILED)),
     "finish_job": _ways(((*WAITING, State.DOING), (State.SUCCEEDED, State.FAILED, State.ABORTED, State.ABSENT))),
     "delete_old_jobs": _ways((ENDED, State.ABSENT)),

@@ -288,6 +288,17 @@ class TestFromOutside:
         assert await store.ask(jobs.ListJobsToAbort(queue="r", worker_id=worker_id)) == [1]
         assert store.events(1) == ["deferred", "started", "abort_requested"]
 
+    async def test_run_a_scheduled_job_now(self, store):
+        await defer(store, a_job(scheduled_at=FUTURE), a_job())
+        now = jobs.Changed(status="todo", changed=True, freed_locks=[])
+        assert await store.ask(jobs.RunJobNow(job_id=1)) == now
+        row = store.job(1)
+        assert (row["status"], row["waits_for"], row["scheduled_at"], row["attempts"]) == ("todo", None, None, 0)
+        for job_id, status in ((1, "todo"), (2, "todo"), (99, None)):
+            unchanged = jobs.Changed(status=status, changed=False, freed_locks=[])
+            assert await store.ask(jobs.RunJobNow(job_id=job_id)) == unchanged
+        assert ids(await fetch(store, await store.worker())) == [1, 2]
+
     async def test_an_unknown_job(self, store):
         nothing = jobs.Changed(status=None, changed=False, freed_locks=[])
         assert await cancel(store, 9) == nothing

@@ -30,6 +30,7 @@ from procrastinate.store.jobs import (
     ReleaseJobs,
     RetryJob,
     RetryJobs,
+    RunJobNow,
     Verdict,
 )
 from procrastinate.store.locks import FindSleepingLocks, OpenLocks
@@ -117,6 +118,7 @@ def expectations(worker: int, running: list[int], job_id: int) -> Iterator[Expec
     yield Expectation(UnregisterWorker(worker_id=worker), {WORKER}, pages=writes)
     yield Expectation(GetJobStatus(job_id=job_id), {PRIMARY_KEY})
     yield Expectation(CancelJob(job_id=job_id, abort=True, delete=False), {PRIMARY_KEY})
+    yield Expectation(RunJobNow(job_id=job_id), {PRIMARY_KEY})
     yield Expectation(FinishJob(job_id=job_id, status=jobs.Status.FAILED, delete=False), {PRIMARY_KEY})
     retry_one = RetryJob(job_id=job_id, retry_at=types.utcnow(), priority=None, queue=None, lock=None)
     yield Expectation(retry_one, {PRIMARY_KEY}, {QUEUEING_LOCK})

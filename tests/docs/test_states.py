@@ -47,6 +47,11 @@ class Observed(Stores):
         for job_id, retry_at in zip(self.all_in(state), times, strict=False):
             self.ask(jobs.RetryJob(job_id=job_id, retry_at=retry_at, priority=None, queue=None, lock=None))
 
+    @rule(state=st.sampled_from(State))
+    def run_now_in(self, state):
+        for job_id in self.all_in(state)[:1]:
+            self.ask(jobs.RunJobNow(job_id=job_id))
+
     @rule(state=st.sampled_from(ENDED))
     def delete_old_in(self, state):
         self.ask(jobs.DeleteOldJobs(nb_hours=-1, queue=None, statuses=[state.status.value], after=0, window=1000))

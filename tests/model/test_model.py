@@ -177,6 +177,10 @@ class Stores(RuleBasedStateMachine):
         job_id = self.job(job_id)
         self.ask(jobs.CancelJob(job_id=job_id, abort=abort, delete=delete))
 
+    @rule(job_id=JOB_IDS)
+    def run_now(self, job_id):
+        self.ask(jobs.RunJobNow(job_id=self.job(job_id)))
+
     @rule(picks=PICKS, worker=WORKERS)
     def abort_what_was_claimed(self, picks, worker):
         worker_id = self.worker(worker)

@@ -365,6 +365,11 @@ class CancelJob(_ChangeJob):
 
 
 @attrs.frozen(kw_only=True)
+class RunJobNow(_ChangeJob):
+    """Make a job ready that waits for its time, and forget its schedule."""
+
+
+@attrs.frozen(kw_only=True)
 class RetryJob(_ChangeJob):
     """Put a failed or running job back to wait, whoever runs it. None keeps what the job has.
 

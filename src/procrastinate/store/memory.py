@@ -388,6 +388,19 @@ class MemoryStore:
                 return [(row["status"], False, None)]
 
     @_rows.register
+    def _run_job_now(self, operation: jobs.RunJobNow) -> Sequence[Row]:
+        row = self.jobs.get(operation.job_id)
+        match row:
+            case None:
+                return []
+            case {"status": "todo", "waits_for": "time"}:
+                row.update(scheduled_at=None, waits_for=None)
+                self._notify_ready([row])
+                return [("todo", True)]
+            case _:
+                return [(row["status"], False)]
+
+    @_rows.register
     def _retry_job(self, operation: jobs.RetryJob) -> Sequence[Row]:
         _check_columns(queue=operation.queue, priority=operation.priority)
         row = self.jobs.get(operation.job_id)
