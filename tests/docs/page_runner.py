@@ -22,12 +22,14 @@ import tomllib
 import types
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote, urlencode
 
 import click.testing
 import psycopg
 import pytest
 import yaml
 from blocks import Block, Command, check_shown, commands_of
+from psycopg.conninfo import conninfo_to_dict
 
 from procrastinate import App, exceptions
 from procrastinate.cli import cli
@@ -58,17 +60,18 @@ class PageRunner:
     """One page."""
 
     def __init__(self, page: Path, folder: Path, dsn: str, patch: pytest.MonkeyPatch) -> None:
-        self.page, self.folder, self.dsn, self.patch = page, folder, dsn, patch
+        self.page, self.folder, self.dsn, self.patch = page, folder, url(dsn), patch
         self.module = types.ModuleType(MODULE)
         self.names = self.module.__dict__
         self.processes: list[Background] = []
+        self.opened: list[App] = []
         # What the block before wrote, for a block that shows it.
         self.output = ""
         package = types.ModuleType(MODULE.split(".", maxsplit=1)[0])
         package.__path__ = []
         patch.setitem(sys.modules, package.__name__, package)
         patch.setitem(sys.modules, MODULE, self.module)
-        patch.setenv("DATABASE_URL", dsn)
+        patch.setenv("DATABASE_URL", self.dsn)
         patch.setenv("PROCRASTINATE_APP", f"{MODULE}.app")
         patch.setenv("PATH", f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}")
         patch.setenv("COLUMNS", "200")
@@ -95,9 +98,8 @@ class PageRunner:
     def close(self) -> None:
         for process in self.processes:
             process.kill()
-        for app in [value for value in self.names.values() if isinstance(value, App)]:
-            with contextlib.suppress(NotImplementedError):
-                app.close()
+        for app in [*self.opened, *(value for value in self.names.values() if isinstance(value, App))]:
+            app.close()
 
     # One method for each language.
 
@@ -112,14 +114,19 @@ class PageRunner:
             if code.co_flags & inspect.CO_COROUTINE:
                 asyncio.run(self._in_open_app(app, code))
             else:
-                with contextlib.suppress(NotImplementedError):
-                    app.open()
+                self.opened.append(app.open())
                 exec(code, self.names)
         self.output = stdout.getvalue()
 
     async def _in_open_app(self, app: App, code: types.CodeType) -> None:
-        async with app.open_async():
+        is_sync_only = contextlib.suppress(exceptions.SyncConnectorConfigurationError)
+        with is_sync_only:
+            await app.open_async()
+        try:
             await eval(code, self.names)
+        finally:
+            with is_sync_only:
+                await app.close_async()
 
     def sql(self, block: Block) -> None:
         with psycopg.connect(self.dsn, autocommit=True) as connection:
@@ -198,6 +205,13 @@ class PageRunner:
             name, _, extras = package.rstrip("]").partition("[")
             assert name in {".", "procrastinate"}, package
             assert set(filter(None, extras.split(","))) <= set(EXTRAS), package
+
+
+def url(conninfo: str) -> str:
+    """Return the same database as a URL, which every driver reads."""
+    settings = conninfo_to_dict(conninfo)
+    user, name = settings.pop("user", ""), settings.pop("dbname", "")
+    return f"postgresql://{quote(str(user))}@/{quote(str(name))}?{urlencode(settings)}"
 
 
 class Background:
