@@ -292,6 +292,6 @@ def opening(translated: Translation) -> Generator[None]:
     except exceptions.ConnectorException as error:
         lost = isinstance(error, exceptions.ConnectionLost)
         raise (exceptions.ConnectionLost if lost else exceptions.ConnectorException)(
-            f"No connection to the database: {error}. Check that the server runs, and the connection settings: the "
-            "connector's arguments, or the PG* environment variables."
+            "No connection to the database: check that the server runs, and the connection settings (the connector's "
+            f"arguments, or the PG* environment variables). {error}"
         ) from error.__cause__

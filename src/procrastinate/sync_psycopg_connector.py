@@ -88,7 +88,7 @@ def translated(error: Exception) -> exceptions.ProcrastinateException | None:
         case psycopg_pool.PoolClosed():
             return exceptions.AppNotOpen()
         case psycopg_pool.PoolTimeout():
-            return exceptions.ConnectionLost(f"none could be had in time ({error})")
+            return exceptions.ConnectionLost(f"No connection to the database could be had in time: {error}")
         case _:
             return driver.translated(error)
 

@@ -72,19 +72,27 @@ class Store:
             connection.execute(query, arguments)
 
 
-# One way to make each connector, from the conninfo of a database.
+# One way to make each connector, from the conninfo of a database and more settings.
 SMALL = {"min_size": 1, "max_size": 2}
 ENGINE = {"pool_size": 2}
 CONNECTORS = {
-    "psycopg": lambda database: PsycopgConnector(conninfo=database, **SMALL),
-    "asyncpg": lambda database: AsyncpgConnector(as_url(database), **SMALL),
-    "sqlalchemy_async_psycopg": lambda database: SQLAlchemyAsyncConnector(as_url(database, "psycopg"), **ENGINE),
-    "sqlalchemy_async_asyncpg": lambda database: SQLAlchemyAsyncConnector(as_url(database, "asyncpg"), **ENGINE),
-    "aiopg": lambda database: AiopgConnector(dsn=database, maxsize=2),
-    "sync_psycopg": lambda database: SyncPsycopgConnector(conninfo=database, **SMALL),
-    "sqlalchemy_psycopg": lambda database: SQLAlchemyConnector(as_url(database, "psycopg"), **ENGINE),
-    "sqlalchemy_psycopg2": lambda database: SQLAlchemyPsycopg2Connector(dsn=as_url(database), **ENGINE),
-    "psycopg2": lambda database: Psycopg2Connector(dsn=database, maxconn=2),
+    "psycopg": lambda database, **more: PsycopgConnector(conninfo=database, **{**SMALL, **more}),
+    "asyncpg": lambda database, **more: AsyncpgConnector(as_url(database), **{**SMALL, **more}),
+    "sqlalchemy_async_psycopg": lambda database, **more: SQLAlchemyAsyncConnector(
+        as_url(database, "psycopg"), **{**ENGINE, **more}
+    ),
+    "sqlalchemy_async_asyncpg": lambda database, **more: SQLAlchemyAsyncConnector(
+        as_url(database, "asyncpg"), **{**ENGINE, **more}
+    ),
+    "aiopg": lambda database, **more: AiopgConnector(dsn=database, maxsize=2, **more),
+    "sync_psycopg": lambda database, **more: SyncPsycopgConnector(conninfo=database, **{**SMALL, **more}),
+    "sqlalchemy_psycopg": lambda database, **more: SQLAlchemyConnector(
+        as_url(database, "psycopg"), **{**ENGINE, **more}
+    ),
+    "sqlalchemy_psycopg2": lambda database, **more: SQLAlchemyPsycopg2Connector(
+        dsn=as_url(database), **{**ENGINE, **more}
+    ),
+    "psycopg2": lambda database, **more: Psycopg2Connector(dsn=database, maxconn=2, **more),
 }
 LISTENING = ["psycopg", "asyncpg", "sqlalchemy_async_psycopg", "sqlalchemy_async_asyncpg", "aiopg"]
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import abc
 import contextlib
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 import attrs
 from typing_extensions import override
 
 from procrastinate import exceptions
 from procrastinate.store import postgres
-from procrastinate.store.operation import Json, Operation, Row, run_flow, run_flow_async
+from procrastinate.store.operation import Operation, Row, run_flow, run_flow_async
 from procrastinate.store.postgres import Statement
 
 T = TypeVar("T")
@@ -21,6 +21,14 @@ Exchange: TypeAlias = Generator[Statement, Sequence[Row], T]
 
 # From a driver's error to ours, None for an error of another kind.
 Translation: TypeAlias = Callable[[Exception], exceptions.ProcrastinateException | None]
+
+
+class JsonFunctions(Protocol):
+    """How the user's own SQL writes and reads JSON."""
+
+    def dumps(self, value: Any) -> Any: ...  # noqa: D102
+    def loads(self, text: Any) -> Any: ...  # noqa: D102
+
 
 # Begin, end, and undo.
 TRANSACTION = Statement("begin"), Statement("commit"), Statement("rollback")
@@ -119,7 +127,7 @@ class SyncAdapter(Adapter):
         """Answer an operation, in the transaction of the connection."""
 
     @abc.abstractmethod
-    def query(self, text: str, arguments: Mapping[str, Any], json: Json) -> list[dict[str, Any]]:
+    def query(self, text: str, arguments: Mapping[str, Any], json: JsonFunctions) -> list[dict[str, Any]]:
         """Run the user's own SQL: dictionaries are sent as JSONB, and JSON is read with `json`."""
 
     def script(self, text: str) -> None:
@@ -148,7 +156,7 @@ class AsyncAdapter(Adapter):
         """Answer an operation, in the transaction of the connection."""
 
     @abc.abstractmethod
-    async def query(self, text: str, arguments: Mapping[str, Any], json: Json) -> list[dict[str, Any]]:
+    async def query(self, text: str, arguments: Mapping[str, Any], json: JsonFunctions) -> list[dict[str, Any]]:
         """Run the user's own SQL: dictionaries are sent as JSONB, and JSON is read with `json`."""
 
     async def script(self, text: str) -> None:

@@ -11,8 +11,8 @@ from typing_extensions import override
 
 from procrastinate import connector, exceptions
 from procrastinate.connections import psycopg2
-from procrastinate.connections.adapter import Adapter, AsyncDriverAdapter
-from procrastinate.store.operation import Json, Row
+from procrastinate.connections.adapter import Adapter, AsyncDriverAdapter, JsonFunctions
+from procrastinate.store.operation import Row
 from procrastinate.store.postgres import Statement, identifier
 
 
@@ -45,7 +45,7 @@ class AiopgAdapter(AsyncDriverAdapter):
             return await cursor.fetchall() if cursor.description else []
 
     @override
-    async def query(self, text: str, arguments: Mapping[str, Any], json: Json) -> list[dict[str, Any]]:
+    async def query(self, text: str, arguments: Mapping[str, Any], json: JsonFunctions) -> list[dict[str, Any]]:
         with self.errors_translated():
             async with self.connection.cursor(cursor_factory=psycopg2.PLAIN_CURSOR) as cursor:
                 psycopg2.read_json(cursor.raw, json)

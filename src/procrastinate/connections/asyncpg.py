@@ -11,8 +11,8 @@ import asyncpg.pool  # pyright: ignore[reportMissingTypeStubs]
 from typing_extensions import override
 
 from procrastinate import connector, exceptions
-from procrastinate.connections.adapter import Adapter, AsyncDriverAdapter, by_sqlstate, with_json
-from procrastinate.store.operation import Json, Row
+from procrastinate.connections.adapter import Adapter, AsyncDriverAdapter, JsonFunctions, by_sqlstate, with_json
+from procrastinate.store.operation import Row
 from procrastinate.store.postgres import Statement, with_lone_percents
 
 # The types of PostgreSQL that hold JSON, by their fixed numbers: json and jsonb.
@@ -51,7 +51,7 @@ class AsyncpgAdapter(AsyncDriverAdapter):
         return [tuple(record) for record in await self.connection.fetch(text, *values)]
 
     @override
-    async def query(self, text: str, arguments: Mapping[str, Any], json: Json) -> list[dict[str, Any]]:
+    async def query(self, text: str, arguments: Mapping[str, Any], json: JsonFunctions) -> list[dict[str, Any]]:
         with self.errors_translated():
             # A text is what the driver itself makes of JSON.
             if self._may_have_codecs and await self.connection.fetchval("select '{}'::jsonb") != "{}":
@@ -81,7 +81,7 @@ class _AsItIs:
 _AS_IT_IS = _AsItIs()
 
 
-def user_query(text: str, arguments: Mapping[str, Any], json: Json) -> tuple[str, tuple[Any, ...]]:
+def user_query(text: str, arguments: Mapping[str, Any], json: JsonFunctions) -> tuple[str, tuple[Any, ...]]:
     """Return the user's own SQL with `$n` placeholders, and their values in order."""
     if not arguments:
         return text, ()
@@ -89,7 +89,7 @@ def user_query(text: str, arguments: Mapping[str, Any], json: Json) -> tuple[str
     return Statement(with_lone_percents(text), values).numbered()
 
 
-def read_json(types: Sequence[int], values: Iterable[Any], json: Json) -> Iterable[Any]:
+def read_json(types: Sequence[int], values: Iterable[Any], json: JsonFunctions) -> Iterable[Any]:
     """Return the values of a row, with those of JSON types read."""
     return (
         json.loads(value) if type_ in JSON_TYPES and value is not None else value

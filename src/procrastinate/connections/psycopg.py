@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, LiteralString, cast
 
@@ -18,11 +19,12 @@ from procrastinate.connections.adapter import (
     Adapter,
     AsyncDriverAdapter,
     DriverAdapter,
+    JsonFunctions,
     SyncDriverAdapter,
     by_sqlstate,
     with_json,
 )
-from procrastinate.store.operation import Json, Row
+from procrastinate.store.operation import Row
 from procrastinate.store.postgres import Statement, with_lone_percents
 
 IDLE = psycopg.pq.TransactionStatus.IDLE
@@ -62,9 +64,9 @@ class PsycopgAdapter(_PsycopgAdapter, SyncDriverAdapter):
             return cursor.fetchall() if cursor.description else []
 
     @override
-    def query(self, text: str, arguments: Mapping[str, Any], json: Json) -> list[dict[str, Any]]:
+    def query(self, text: str, arguments: Mapping[str, Any], json: JsonFunctions) -> list[dict[str, Any]]:
         with self.errors_translated(), self.connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
-            psycopg.types.json.set_json_loads(json.loads, cursor)  # pyright: ignore[reportArgumentType]
+            psycopg.types.json.set_json_loads(_loads(json), cursor)
             cursor.execute(*user_query(text, arguments, json))
             return cursor.fetchall() if cursor.description else []
 
@@ -81,10 +83,10 @@ class AsyncPsycopgAdapter(_PsycopgAdapter, AsyncDriverAdapter):
             return await cursor.fetchall() if cursor.description else []
 
     @override
-    async def query(self, text: str, arguments: Mapping[str, Any], json: Json) -> list[dict[str, Any]]:
+    async def query(self, text: str, arguments: Mapping[str, Any], json: JsonFunctions) -> list[dict[str, Any]]:
         with self.errors_translated():
             async with self.connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
-                psycopg.types.json.set_json_loads(json.loads, cursor)  # pyright: ignore[reportArgumentType]
+                psycopg.types.json.set_json_loads(_loads(json), cursor)
                 await cursor.execute(*user_query(text, arguments, json))
                 return await cursor.fetchall() if cursor.description else []
 
@@ -97,12 +99,20 @@ def translated(error: Exception) -> exceptions.ConnectorException | None:
     return by_sqlstate(error, is_about_a_value=isinstance(error, psycopg.DataError | psycopg.ProgrammingError))
 
 
+@functools.cache
+def _loads(json: JsonFunctions) -> Callable[[Any], Any]:
+    # The driver keeps classes by the function's code, which is the same for all bound methods: give it none.
+    return functools.partial(json.loads)
+
+
 def as_query(text: str) -> LiteralString:
     """Tell the type checker that this text is trusted: a file of the package, or the user's own SQL."""
     return cast("LiteralString", text)
 
 
-def user_query(text: str, arguments: Mapping[str, Any], json: Json) -> tuple[LiteralString, dict[str, Any] | None]:
+def user_query(
+    text: str, arguments: Mapping[str, Any], json: JsonFunctions
+) -> tuple[LiteralString, dict[str, Any] | None]:
     """Return what a cursor executes for the user's own SQL."""
     if not arguments:
         return as_query(text), None  # without parameters, the server takes several statements at once

@@ -13,8 +13,8 @@ import psycopg2.extras
 from typing_extensions import override
 
 from procrastinate import exceptions
-from procrastinate.connections.adapter import Adapter, SyncDriverAdapter, by_sqlstate, with_json
-from procrastinate.store.operation import Json, Row
+from procrastinate.connections.adapter import Adapter, JsonFunctions, SyncDriverAdapter, by_sqlstate, with_json
+from procrastinate.store.operation import Row
 from procrastinate.store.postgres import Statement, with_lone_percents
 
 IDLE = psycopg2.extensions.TRANSACTION_STATUS_IDLE
@@ -47,7 +47,7 @@ class Psycopg2Adapter(SyncDriverAdapter):
             return cursor.fetchall() if cursor.description else []
 
     @override
-    def query(self, text: str, arguments: Mapping[str, Any], json: Json) -> list[dict[str, Any]]:
+    def query(self, text: str, arguments: Mapping[str, Any], json: JsonFunctions) -> list[dict[str, Any]]:
         with self.errors_translated(), self.connection.cursor(cursor_factory=PLAIN_CURSOR) as cursor:
             read_json(cursor, json)
             cursor.execute(*user_query(text, arguments, json))
@@ -67,13 +67,13 @@ def translated(error: Exception) -> exceptions.ConnectorException | None:
             return None
 
 
-def read_json(cursor: Any, json: Json) -> None:
+def read_json(cursor: Any, json: JsonFunctions) -> None:
     """Have a cursor read JSON with `json`. This sends nothing: the types' numbers are fixed."""
     psycopg2.extras.register_default_json(cursor, loads=json.loads)
     psycopg2.extras.register_default_jsonb(cursor, loads=json.loads)
 
 
-def user_query(text: str, arguments: Mapping[str, Any], json: Json) -> tuple[str, dict[str, Any] | None]:
+def user_query(text: str, arguments: Mapping[str, Any], json: JsonFunctions) -> tuple[str, dict[str, Any] | None]:
     """Return what a cursor executes for the user's own SQL."""
     if not arguments:
         return text, None
@@ -112,14 +112,12 @@ def autocommitting(connection: Any) -> Generator[Any]:
 
 
 def is_alive(connection: Any) -> bool:
-    """Tell whether a connection that was idle can be used. This sends nothing: a server says goodbye."""
+    """Tell whether a connection that was idle can be used. This sends nothing.
+
+    Nothing should have arrived there either. What has is most likely the server's farewell.
+    """
     if connection.closed:
         return False
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)
-    if poll.poll(0):
-        try:
-            connection.poll()
-        except psycopg2.Error:
-            return False
-    return not connection.closed
+    return not poll.poll(0)

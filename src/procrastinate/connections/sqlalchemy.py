@@ -17,11 +17,12 @@ from procrastinate.connections.adapter import (
     Adapter,
     AsyncAdapter,
     DriverAdapter,
+    JsonFunctions,
     Rendering,
     SyncAdapter,
     SyncDriverAdapter,
 )
-from procrastinate.store.operation import Json, Operation, Row
+from procrastinate.store.operation import Operation, Row
 from procrastinate.store.postgres import Statement
 
 T = TypeVar("T")
@@ -89,7 +90,7 @@ class SQLAlchemyAdapter(SyncDriverAdapter):
         return [tuple(row) for row in result] if result.returns_rows else []
 
     @override
-    def query(self, text: str, arguments: Mapping[str, Any], json: Json) -> list[dict[str, Any]]:
+    def query(self, text: str, arguments: Mapping[str, Any], json: JsonFunctions) -> list[dict[str, Any]]:
         sql, values = driver_module(self.connection.dialect).user_query(text, arguments, json)
         # Without parameters a percent sign is one.
         options = {} if arguments else {"no_parameters": True}
@@ -97,12 +98,8 @@ class SQLAlchemyAdapter(SyncDriverAdapter):
             result = self.connection.exec_driver_sql(sql, values or None, execution_options=options)
             if not result.returns_rows:
                 return []
-            names, types = list(result.keys()), [column[1] for column in result.cursor.description]
-            rows: list[Any] = list(result)
-            if self._is_asyncpg:
-                # This dialect leaves JSON as text, to be read by SQLAlchemy's types, which are not at work here.
-                rows = [driver_module(self.connection.dialect).read_json(types, row, json) for row in rows]
-            return [dict(zip(names, row, strict=True)) for row in rows]
+            # The engine's `json_deserializer` has read JSON.
+            return [dict(row) for row in result.mappings()]
 
     @override
     def script(self, text: str) -> None:
@@ -124,7 +121,7 @@ class SessionAdapter(SyncAdapter):
         return SQLAlchemyAdapter(self.connection.connection()).run(operation, rendering)
 
     @override
-    def query(self, text: str, arguments: Mapping[str, Any], json: Json) -> list[dict[str, Any]]:
+    def query(self, text: str, arguments: Mapping[str, Any], json: JsonFunctions) -> list[dict[str, Any]]:
         return SQLAlchemyAdapter(self.connection.connection()).query(text, arguments, json)
 
 
@@ -145,7 +142,7 @@ class AsyncSQLAlchemyAdapter(AsyncAdapter):
         return await self._within(lambda adapter: adapter.run(operation, rendering))
 
     @override
-    async def query(self, text: str, arguments: Mapping[str, Any], json: Json) -> list[dict[str, Any]]:
+    async def query(self, text: str, arguments: Mapping[str, Any], json: JsonFunctions) -> list[dict[str, Any]]:
         return await self._within(lambda adapter: adapter.query(text, arguments, json))
 
     @override
