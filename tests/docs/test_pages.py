@@ -14,8 +14,9 @@ WITH_CODE = [page for page in PAGES if any(True for _ in blocks_of(page.read_tex
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: str(page.relative_to(ROOT / "docs")))
 def test_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     text = page.read_text(encoding="utf-8")
-    # Pages that create the tables start without them.
-    database = request.getfixturevalue("empty_database" if "$ procrastinate schema --apply" in text else "database")
+    # Pages that make the tables start without them.
+    makes_tables = "schema --apply\nApplying schema\nDone\n" in text or "schema --upgrade --sql" in text
+    database = request.getfixturevalue("empty_database" if makes_tables else "database")
     runner = PageRunner(page, tmp_path, database, monkeypatch)
     try:
         for block in blocks_of(text):
