@@ -2,6 +2,7 @@
 
 import datetime
 import itertools
+import logging
 import time
 
 import pytest
@@ -132,6 +133,20 @@ def test_at_first_old_ticks_are_left_out(register, schedule, late, count):
 def test_limit_for_old_ticks(app, register):
     register("0 12 * * *")
     assert periodic.PeriodicSchedule(app.periodic_registry, max_delay=3600).due(NOON + 3000)
+
+
+def test_log_records(register, schedule, caplog):
+    caplog.set_level(logging.DEBUG, "procrastinate.periodic")
+    register("0 12 * * *")
+    schedule.due(NOON + 601)
+    registered, ignored = caplog.records
+    assert (registered.levelname, registered.action, registered.task, registered.cron) == (
+        "INFO",
+        "registering_periodic_task",
+        "run",
+        "0 12 * * *",
+    )
+    assert (ignored.levelname, ignored.action, ignored.task) == ("DEBUG", "ignore_periodic_task", "run")
 
 
 def test_schedules_are_followed_apart(register, schedule):
