@@ -1,0 +1,107 @@
+"""Workers on the connectors of other drivers: jobs with locks to the end, and aborts heard of by notification."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+
+import pytest
+
+import procrastinate
+from conformance.conftest import CONNECTORS, LISTENING
+from procrastinate import jobs
+
+OPTIONS = {"install_signal_handlers": False, "fetch_job_polling_interval": 1000, "abort_job_polling_interval": 1000}
+PATIENCE = 20
+
+
+@pytest.fixture(params=[kind for kind in LISTENING if kind != "psycopg"])
+async def app(request, database):
+    app = procrastinate.App(connector=CONNECTORS[request.param](database))
+    async with app.open_async():
+        yield app
+
+
+async def test_fifty_jobs_with_locks(app):
+    ran = collections.defaultdict(list)
+
+    @app.task(name="work")
+    async def work(lock, n):
+        ran[lock].append(n)
+
+    for n in range(50):
+        await work.configure(lock=f"L{n % 7}").defer_async(lock=n % 7, n=n)
+    async with asyncio.timeout(PATIENCE):
+        await app.run_worker_async(wait=False, concurrency=5, **OPTIONS)
+    assert dict(ran) == {lock: list(range(lock, 50, 7)) for lock in range(7)}
+    found = await app.job_manager.list_queues_async()
+    assert found[0]["succeeded"] == 50
+
+
+async def test_told_of_new_jobs_and_aborts(app):
+    """Both arrive long before anything is polled; deferred in a thread, and by another app's sync connector."""
+    started, results = asyncio.Event(), []
+
+    @app.task(name="sleep")
+    async def sleep():
+        started.set()
+        await asyncio.Event().wait()
+
+    @app.task(name="short")
+    def short():
+        results.append("short")
+
+    worker = asyncio.create_task(app.run_worker_async(**OPTIONS))
+    async with asyncio.timeout(PATIENCE):
+        job_id = await asyncio.to_thread(sleep.defer)
+        await started.wait()
+        assert await app.job_manager.cancel_job_by_id_async(job_id, abort=True)
+        while await app.job_manager.get_job_status_async(job_id) is not jobs.Status.ABORTED:
+            await asyncio.sleep(0.01)
+        await short.defer_async()
+        while not results:
+            await asyncio.sleep(0.01)
+        worker.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await worker
+
+
+async def test_the_sync_twin(app):
+    """What is deferred before the app is open asynchronously goes through a sync driver with the same settings."""
+
+    @app.task(name="work")
+    def work():
+        pass
+
+    await app.close_async()
+    with app.open():
+        work.defer()
+    async with app.open_async():
+        await work.defer_async()
+        assert await asyncio.to_thread(work.defer) == 3
+        with pytest.raises(RuntimeError, match="defer_async"):
+            work.defer()
+        app.open()
+        app.close()
+        assert app.check_connection is not None
+        assert await app.check_connection_async()
+
+
+@pytest.mark.parametrize("kind", LISTENING)
+async def test_a_lost_listener_says_so(kind, database, connection):
+    connector = CONNECTORS[kind](database)
+    await connector.open_async()
+    listening = asyncio.Event()
+
+    async def ignore(*, channel, payload):
+        pass
+
+    listener = asyncio.create_task(connector.listen_notify(ignore, ["here"], listening.set))
+    await asyncio.wait([listener, asyncio.create_task(listening.wait())], return_when=asyncio.FIRST_COMPLETED)
+    connection.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity where query ilike 'listen%' and pid <> pg_backend_pid()"
+    )
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(procrastinate.exceptions.ConnectorException):
+            await listener
+    await connector.close_async()
