@@ -11,7 +11,7 @@ import contextlib
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
@@ -35,7 +35,7 @@ class FaultProxy:
         self.port = 0
         self.accepted = 0
 
-    def __enter__(self) -> FaultProxy:
+    def __enter__(self) -> Self:
         self._thread.start()
         self._server = self._call(self._listen())
         self.port = self._server.sockets[0].getsockname()[1]
