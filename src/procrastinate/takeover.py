@@ -120,17 +120,15 @@ def prepare(schema: str | None, done: Collection[str], *, force: bool = False) -
             "Adopting the tables, triggers and functions",
             in_schema(schema, lock, guard, _read("adopt_tables"), *_own_objects(schema), _read("share_privileges")),
         )
-        yield Step("Installing the function that copies history", in_schema(schema, _read("copy_history")))
-    if "initial migration" in done:
-        return
+    # At each resumption too, for it may be another version's turn.
+    yield Step("Installing the function that copies history", in_schema(schema, _read("copy_history")))
     yield Step("Copying the history of open jobs", _copy(schema, open_jobs=True), Mode.REPEATED)
     for name, statement in _job_indexes().items():
         if f"index {name}" not in done:
             yield from _build_index(schema, name, statement)
-    initial = migrations.shipped()[0]
     yield Step(
         "Recording the schema as applied",
-        in_schema(schema, "analyze procrastinate_jobs;\n", initial.record, _mark("initial migration")),
+        in_schema(schema, "analyze procrastinate_jobs;\n", migrations.shipped()[0].record),
     )
 
 

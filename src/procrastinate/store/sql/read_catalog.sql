@@ -20,10 +20,15 @@ described (kind, name, definition) as (
     case r.relkind when 'r' then 'table' when 'v' then 'view' else 'relation of kind ' || r.relkind::text end,
     r.relname::text,
     case r.relkind
-      when 'v' then md5(regexp_replace(lower(pg_get_viewdef(r.oid)), '\m\w+\.|[\s()]', '', 'g'))
+      when 'v' then md5(
+        regexp_replace(
+          lower(replace(pg_get_viewdef(r.oid), quote_ident(h.nspname) || '.', '')), '\m\w+\.|[\s()]', '', 'g'
+        )
+      )
       else coalesce((select string_agg(o, ', ' order by o) from unnest(r.reloptions) as o), '')
     end
   from relation r
+  cross join home h
   union all
   select
     'column',
@@ -119,9 +124,9 @@ described (kind, name, definition) as (
 )
 select
   d.kind,
-  d.name,
   -- Names come with their schema where that is not on the search_path.
-  replace(replace(d.definition, quote_ident(h.nspname) || '.', ''), '"' || h.nspname || '".', '')
+  replace(d.name, quote_ident(h.nspname) || '.', ''),
+  replace(d.definition, quote_ident(h.nspname) || '.', '')
 from described d
 cross join home h
 order by d.kind, d.name

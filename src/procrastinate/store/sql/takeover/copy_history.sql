@@ -66,7 +66,7 @@ begin
     -- The latest attempt stands in the row's columns, if it is not over or ended the job; the others in the log.
     select
       a.*,
-      row_number() over (partition by a.job_id order by a.attempt desc) as age,
+      row_number() over (partition by a.job_id, a.ending is null order by a.attempt desc) as age,
       case
         when a.ending is null then a.attempt = max(a.attempt) over (partition by a.job_id) and j.status = 'doing'
         else a.attempt = max(a.attempt) filter (where a.ending is not null) over (partition by a.job_id)
