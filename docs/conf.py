@@ -51,7 +51,7 @@ add_module_names = False
 nitpick_ignore_regex = [
     # Names of Python and of libraries: their documentation is elsewhere, and a build must not need the network.
     (r"py:.*", r"_?(asyncio|builtins|cmd|collections|contextlib|datetime|enum|logging|os|pathlib|types|typing)\..*"),
-    (r"py:.*", r"_?(aiopg|asyncpg|attrs?|click|croniter|psycopg\w*|pytest|sqlalchemy|typing_extensions)\..*"),
+    (r"py:.*", r"_?(aiopg|asyncpg|attrs?|click|croniter|psycopg\w*|pytest|sphinx|sqlalchemy|typing_extensions)\..*"),
     # The same, where an annotation gives no module.
     (r"py:.*", r"(Any|Awaitable|Callable|Generator|Iterable|Iterator|Mapping|Path|Protocol|Self|Sequence|TypedDict)"),
     # Type variables, and types that are documented as the constants that they are.

@@ -5,8 +5,10 @@ import re
 from pathlib import Path
 
 import attrs
+import click
 from page_runner import ROOT
 
+from procrastinate.cli import cli
 from procrastinate.tasks import ConfigureTaskOptions, Task
 from procrastinate.worker.settings import WorkerSettings
 
@@ -48,3 +50,23 @@ def test_task_options() -> None:
 def test_settings_of_jobs() -> None:
     documented = first_column(GUIDES / "deferring.md", "Settings for some jobs")
     assert set(documented) == set(ConfigureTaskOptions.__annotations__)
+
+
+def test_variables_of_the_command_line() -> None:
+    text = (GUIDES / "command-line.md").read_text(encoding="utf-8")
+    documented: set[str] = set()
+    for row in re.findall(r"^\| (`PROCRASTINATE_.*?) \|", text, re.MULTILINE):
+        prefix = ""
+        for name in re.findall(r"`(\S+)`", row):
+            # `…_NAME` shortens the beginning of the name before it.
+            prefix = prefix or re.sub(r"(PROCRASTINATE_(WORKER_|DEFER_)?).*", r"\1", name)
+            documented.add(name.replace("…_", prefix))
+    commands = {name: cli.get_command(click.Context(cli), name) for name in ("worker", "defer")}
+    for name, command in {"": cli, **commands}.items():
+        assert command is not None
+        variables = {each for option in command.params for each in _variables(option)}
+        assert variables <= documented, name
+
+
+def _variables(option: click.Parameter) -> list[str]:
+    return [option.envvar] if isinstance(option.envvar, str) else list(option.envvar or [])
