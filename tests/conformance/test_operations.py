@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from procrastinate import exceptions
-from procrastinate.jobs import Claim, Job, Status
+from procrastinate.jobs import PRIORITIES, Claim, Job, Status
 from procrastinate.store import jobs, locks, schedule, workers
 
 PAST = datetime.datetime(2001, 1, 1, tzinfo=datetime.UTC)
@@ -140,6 +140,16 @@ class TestFetch:
         await defer(store, a_job(), a_job(priority=5), a_job(), a_job(priority=-5))
         assert ids(await fetch(store, worker_id, limit=3)) == [2, 1, 3]
         assert ids(await fetch(store, worker_id)) == [4]
+
+    @pytest.mark.parametrize("queues", [None, ["q", "default"]])
+    async def test_floors_are_by_priority(self, store, queues):
+        worker_id = await store.worker()
+        top, bottom = PRIORITIES[-1], PRIORITIES[0]
+        await defer(store, *[a_job(priority=each) for each in (top, 1, 0, 0, bottom) * 2])
+        floors = {top: 1, 0: 4, bottom: 5, 7: 100}
+        fetched = await store.ask(jobs.FetchJobs(queues=queues, worker_id=worker_id, limit=20, floors=floors))
+        assert ids(fetched) == [6, 2, 7, 8, 9, 10]
+        assert ids(await fetch(store, worker_id)) == [1, 3, 4, 5]
 
     async def test_the_claim(self, store):
         worker_id, (claimed,) = await claim(store, a_job(task_kwargs={"a": 1}))

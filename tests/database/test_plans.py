@@ -101,6 +101,9 @@ def expectations(worker: int, running: list[int], job_id: int) -> Iterator[Expec
         fetch = FetchJobs(queues=queues, worker_id=worker, limit=BATCH)
         yield Expectation(fetch, {READY_BY_QUEUE, LINE, PRIMARY_KEY}, every, writes)
     yield Expectation(FetchJobs(queues=["empty"], worker_id=worker, limit=BATCH), {READY_BY_QUEUE}, every)
+    for queues, index in ((None, READY), (["default"], READY_BY_QUEUE)):
+        fetch = FetchJobs(queues=queues, worker_id=worker, limit=BATCH, floors={0: job_id, 5: 2 * job_id})
+        yield Expectation(fetch, {index}, every, writes)
     # The few running jobs can be read whole to see whether one of them has a lock.
     running_jobs = {LOCK, WORKER}
     yield Expectation(OpenLocks(locks=["free", "busy0", "busy1", "none"]), {LINE, PRIMARY_KEY}, running_jobs)
@@ -235,3 +238,23 @@ def test_cost_does_not_depend_on_the_table(plans_database):
     connection.execute("update procrastinate_jobs set status = 'succeeded' where task_name = 'finished'")
     connection.execute("vacuum procrastinate_jobs")
     assert find_faults(connection, worker) == [], "with statistics that are out of date"
+
+
+def test_a_floor_steps_over_what_vacuum_may_not_clean_up(database, connection):
+    """Behind somebody's old transaction each claim walks over all jobs that were claimed since it began."""
+    worker = support.register(connection)
+    planner = Planner(connection)
+
+    def touched(**floors):
+        plan = planner.explain(FetchJobs(queues=None, worker_id=worker, limit=BATCH, **floors), generic=True)
+        return pages(plan)
+
+    connection.execute("alter table procrastinate_jobs set (autovacuum_enabled = off)")
+    with support.connected(database) as reader:
+        reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        reader.execute("select from procrastinate_jobs")
+        job_ids = support.defer(connection, *[support.job()] * 5_000)
+        for _ in range(5):
+            support.succeed(connection, worker, *support.fetch(connection, worker, limit=1_000).claims)
+        assert touched() > 1_000
+        assert touched(floors={0: job_ids[-1]}) < 50

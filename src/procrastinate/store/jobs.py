@@ -176,19 +176,36 @@ class FetchResult:
 class FetchJobs(Operation[FetchResult]):
     """Claim up to `limit` ready jobs, highest priority first, and park those that cannot run yet.
 
-    Nothing is claimed for a worker that is not registered. `queues` None means all.
+    Nothing is claimed for a worker that is not registered.
+
+    Attributes:
+        queues: which queues; None means all.
+        worker_id: the worker that claims.
+        limit: how many rows to look at.
+        floors: by priority, an id up to which the claim does not look. While somebody's transaction keeps VACUUM from
+            cleaning up, each claim walks over all that was ever claimed in the meantime, and a floor steps over it.
     """
 
     queues: Sequence[str] | None
     worker_id: int
     limit: int
+    floors: Mapping[int, int] = attrs.field(factory=dict[int, int])
 
     @override
     def parameters(self, json: Json) -> dict[str, Any]:
+        lanes = sorted(self.floors, reverse=True)
+        # What lies between the lanes, as inclusive bounds.
+        highest = [jobs.PRIORITIES[-1], *(lane - 1 for lane in lanes)]
+        lowest = [*(lane + 1 for lane in lanes), jobs.PRIORITIES[0]]
+        gaps = [(high, low) for high, low in zip(highest, lowest, strict=True) if high >= low]
         return {
             "queues": None if self.queues is None else sorted(set(self.queues)),
             "worker_id": self.worker_id,
             "limit": self.limit,
+            "lanes": lanes,
+            "floors": [self.floors[priority] for priority in lanes],
+            "highest": [high for high, _ in gaps],
+            "lowest": [low for _, low in gaps],
         }
 
     @override

@@ -297,7 +297,11 @@ class MemoryStore:
     def _fetch_jobs(self, operation: jobs.FetchJobs) -> Sequence[Row]:
         if operation.worker_id not in self.workers:
             return []
-        ready = [row for row in self._find(status="todo") if row["waits_for"] is None]
+        ready = [
+            row
+            for row in self._find(status="todo")
+            if row["waits_for"] is None and row["id"] > operation.floors.get(row["priority"], 0)
+        ]
         served = [row for row in ready if operation.queues is None or row["queue_name"] in operation.queues]
         return [
             self._claim_or_park(row, operation.worker_id) for row in sorted(served, key=_line_order)[: operation.limit]

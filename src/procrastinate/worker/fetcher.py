@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from typing_extensions import override
 from procrastinate import connector, jobs
 from procrastinate.store.jobs import FetchJobs, ReleaseJobs
 from procrastinate.store.schedule import StageJobs
+from procrastinate.worker.floors import FULL_SCAN_INTERVAL, Floors
 from procrastinate.worker.service import Service, Wakeup, jittered
 from procrastinate.worker.settings import WorkerSettings
 
@@ -60,11 +62,18 @@ class Fetcher(Service):
         self._may_fetch = may_fetch
         self._all_recorded = all_recorded
         self._on_parked = on_parked
+        self._floors = Floors()
+        self._looked_everywhere = True
         self._wakeup = Wakeup()
         self._is_stopping = False
 
     def wake(self) -> None:
-        """Look for jobs now."""
+        """Look for jobs now: there is room for them."""
+        self._wakeup.ring()
+
+    def look(self, job_id: int | None = None) -> None:
+        """Look for jobs now: this one became ready, or some."""
+        self._floors.look_everywhere(job_id)
         self._wakeup.ring()
 
     def stop(self) -> None:
@@ -81,6 +90,9 @@ class Fetcher(Service):
             if scanned >= limit > 0:
                 continue  # there may be more
             if not self._settings.wait and limit and not scanned:
+                if not self._looked_everywhere:
+                    self._floors.look_everywhere()
+                    continue
                 if await self._stage():
                     continue
                 if was_quiet:
@@ -94,12 +106,23 @@ class Fetcher(Service):
             return PATIENCE / 2
         if not self._settings.wait and self._workload.is_idle:
             return 0.005  # outcomes or locks are being written; then one last look
+        if not self._looked_everywhere:
+            return FULL_SCAN_INTERVAL
         return jittered(self._settings.fetch_job_polling_interval)
 
     async def _fetch(self, limit: int) -> int:
-        operation = FetchJobs(queues=self._settings.queues, worker_id=self._worker_id, limit=limit)
+        floors = self._floors.for_claim()
+        self._looked_everywhere = not floors
+        operation = FetchJobs(queues=self._settings.queues, worker_id=self._worker_id, limit=limit, floors=floors)
+        started = time.monotonic()
         # Shielded: a claim that was sent is either answered to us or its jobs have no one.
         result = await asyncio.shield(asyncio.ensure_future(self._connector.run_async(operation)))
+        self._floors.claimed(
+            result.claims,
+            looked_everywhere=self._looked_everywhere,
+            # A long claim of many jobs is not slow.
+            seconds=(time.monotonic() - started) / (1 + result.scanned / 20),
+        )
         self.works()
         self._on_parked(result.parked_locks)
         if self._is_stopping:

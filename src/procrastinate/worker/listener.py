@@ -24,11 +24,14 @@ class Listener(Service):
         self,
         connector: connector.BaseConnector,
         queues: Sequence[str] | None,
-        on_ready: Callable[[], None],
+        on_ready: Callable[[int | None], None],
         on_scheduled: Callable[[], None],
         on_abort: Callable[[], None],
     ) -> None:
-        """Call `on_ready` for jobs that can be fetched, `on_scheduled` for later ones, `on_abort` for requests."""
+        """Call `on_ready` with the first of some jobs that became ready, or with None where one cannot know.
+
+        `on_scheduled` is called for jobs that are due later, `on_abort` for requests to abort one.
+        """
         self._connector = connector
         self._channels = channels_for(queues)
         self._on_ready = on_ready
@@ -42,14 +45,14 @@ class Listener(Service):
     def _listening(self) -> None:
         self.works()
         # Whatever was sent while nobody listened is found by looking.
-        self._on_ready()
+        self._on_ready(None)
         self._on_scheduled()
         self._on_abort()
 
     async def _receive(self, *, channel: str, payload: str) -> None:
         try:
             notification = json.loads(payload)
-            kind = notification["type"]
+            kind, job_id = notification["type"], notification.get("job_id")
         except (ValueError, TypeError, KeyError):
             logger.warning("A notification on %s could not be read: %.200r", channel, payload)
             return
@@ -58,4 +61,4 @@ class Listener(Service):
         elif notification.get("scheduled"):
             self._on_scheduled()
         else:
-            self._on_ready()
+            self._on_ready(job_id if isinstance(job_id, int) else None)

@@ -204,9 +204,9 @@ class _Life:
             log_extra=self._worker.log_extra,
             on_end=self._job_ended,
         )
-        opener = self._opener = LockOpener(self._connector, self._wake_fetcher)
+        opener = self._opener = LockOpener(self._connector, self._look_for_jobs)
         completer = self._completer = Completer(self._connector, worker_id, self, lambda: executor.is_idle)
-        stager = self._stager = Stager(self._connector, settings.fetch_job_polling_interval, self._wake_fetcher)
+        stager = self._stager = Stager(self._connector, settings.fetch_job_polling_interval, self._look_for_jobs)
         fetcher = self._fetcher = Fetcher(
             connector=self._connector,
             worker_id=worker_id,
@@ -223,12 +223,12 @@ class _Life:
             lambda: not executor.is_idle,
             self._abort_requested,
         )
-        housekeeping = Housekeeping(self._connector, settings, opener.request, self._wake_fetcher)
+        housekeeping = Housekeeping(self._connector, settings, opener.request, self._look_for_jobs)
         schedule = PeriodicSchedule(self._worker.app.periodic_registry, **self._worker.app.periodic_defaults)
         until_drained: list[Service] = [completer, opener, aborts]
         if settings.listen_notify:
             queues = settings.queues
-            until_drained.append(Listener(self._connector, queues, self._wake_fetcher, stager.wake, aborts.wake))
+            until_drained.append(Listener(self._connector, queues, self._look_for_jobs, stager.wake, aborts.wake))
         for service in [*until_drained, fetcher, stager, housekeeping, PeriodicDeferrer(self._connector, schedule)]:
             self._start(service)
         watchdog = asyncio.create_task(self._watch(presence), name="watchdog")
@@ -287,12 +287,12 @@ class _Life:
     def job_waits_again(self, *, is_due: bool) -> None:
         """Look at the jobs, or at the schedule, again. Called by the completer."""
         if is_due:
-            self._fetcher.wake()
+            self._fetcher.look()
         else:
             self._stager.wake()
 
-    def _wake_fetcher(self) -> None:
-        self._fetcher.wake()
+    def _look_for_jobs(self, job_id: int | None = None) -> None:
+        self._fetcher.look(job_id)
 
     def _abort_requested(self, job_id: int) -> None:
         if self._executor is not None:

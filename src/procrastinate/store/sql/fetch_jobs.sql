@@ -8,24 +8,69 @@
 with worker as materialized (
   select id from procrastinate_workers where id = %(worker_id)s
 ),
-scan_all as materialized (
-  select id, lock, priority, scheduled_at
-  from procrastinate_jobs
-  where %(queues)s::text[] is null
-    and exists (select from worker)
-    and status = 'todo' and waits_for is null
-  order by priority desc, id
-  limit %(limit)s
-  for no key update skip locked
+-- Lanes are scanned past their floor: see FetchJobs. The gaps between them, by default everything, from the beginning.
+lane as (
+  select * from unnest(%(lanes)s::integer[], %(floors)s::bigint[]) as l (priority, floor)
 ),
-scan_queues as materialized (
+gap as (
+  select * from unnest(%(highest)s::integer[], %(lowest)s::integer[]) as g (highest, lowest)
+),
+scan_lanes as materialized (
+  select r.*
+  from lane
+  cross join lateral (
+    select id, lock, priority, scheduled_at
+    from procrastinate_jobs
+    where %(queues)s::text[] is null
+      and exists (select from worker)
+      and priority = lane.priority and id > lane.floor
+      and status = 'todo' and waits_for is null
+    order by id
+    limit %(limit)s
+    for no key update skip locked
+  ) as r
+),
+scan_gaps as materialized (
+  select r.*
+  from gap
+  cross join lateral (
+    select id, lock, priority, scheduled_at
+    from procrastinate_jobs
+    where %(queues)s::text[] is null
+      and exists (select from worker)
+      and priority between gap.lowest and gap.highest
+      and status = 'todo' and waits_for is null
+    order by priority desc, id
+    limit %(limit)s
+    for no key update skip locked
+  ) as r
+),
+scan_queue_lanes as materialized (
   select r.*
   from unnest(%(queues)s::text[]) as q (name)
+  cross join lane
   cross join lateral (
     select id, lock, priority, scheduled_at
     from procrastinate_jobs
     where queue_name = q.name
       and exists (select from worker)
+      and priority = lane.priority and id > lane.floor
+      and status = 'todo' and waits_for is null
+    order by id
+    limit %(limit)s
+    for no key update skip locked
+  ) as r
+),
+scan_queue_gaps as materialized (
+  select r.*
+  from unnest(%(queues)s::text[]) as q (name)
+  cross join gap
+  cross join lateral (
+    select id, lock, priority, scheduled_at
+    from procrastinate_jobs
+    where queue_name = q.name
+      and exists (select from worker)
+      and priority between gap.lowest and gap.highest
       and status = 'todo' and waits_for is null
     order by priority desc, id
     limit %(limit)s
@@ -33,9 +78,13 @@ scan_queues as materialized (
   ) as r
 ),
 scan as materialized (
-  select * from scan_all
+  select * from scan_lanes
   union all
-  select * from scan_queues
+  select * from scan_gaps
+  union all
+  select * from scan_queue_lanes
+  union all
+  select * from scan_queue_gaps
   order by priority desc, id
   limit %(limit)s
 ),
