@@ -17,6 +17,8 @@ DOCS = pathlib.Path(__file__).resolve().parent.parent / "docs"
 MARKS = "<!-- states: written by scripts/draw_states.py -->\n", "<!-- end of states -->\n"
 
 VERBS = {
+    "defer_job": "defer",
+    "defer_alike": "defer",
     "defer_jobs": "defer",
     "defer_periodic_job": "periodic tick",
     "fetch_jobs": "claim",
@@ -112,7 +114,9 @@ def verbs(*, drawn: bool) -> dict[tuple[State, State], list[str]]:
         if drawn and operation in NOT_DRAWN:
             continue
         for way in sorted(ways, key=lambda way: [list(State).index(state) for state in way]):
-            found[way].append("park" if way in PARK else VERBS[operation])
+            verb = "park" if way in PARK else VERBS[operation]
+            if verb not in found[way]:
+                found[way].append(verb)
     return found
 
 

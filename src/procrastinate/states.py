@@ -54,6 +54,8 @@ def _ways(*groups: tuple[State | tuple[State, ...], State | tuple[State, ...]]) 
 
 # By the name of the operation that does it. A job that an operation leaves in its state is not mentioned.
 TRANSITIONS: Final[Mapping[str, frozenset[tuple[State, State]]]] = {
+    "defer_job": _ways((State.ABSENT, (State.READY, State.SCHEDULED))),
+    "defer_alike": _ways((State.ABSENT, (State.READY, State.SCHEDULED))),
     "defer_jobs": _ways((State.ABSENT, (State.READY, State.SCHEDULED))),
     "defer_periodic_job": _ways((State.ABSENT, State.READY)),
     # A claim parks what it may not start; rows that SQL wrote may say that they are ready when they are not due.
