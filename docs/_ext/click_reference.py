@@ -34,7 +34,8 @@ def describe(command: click.Command, context: click.Context) -> Iterator[str]:
     """Yield the lines of a command's chapter, and of the commands under it."""
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
     yield from (f"## {context.command_path}", "", help_of(command), "", "```text", usage, "```", "")
-    records = [record for option in command.params if (record := option.get_help_record(context))]
+    options = [option for option in command.params if isinstance(option, click.Option)]
+    records = [record for option in options if (record := option.get_help_record(context))]
     if records:
         yield from ("| Option | |", "|---|---|")
         yield from (f"| `{cell(names)}` | {cell(text)} |" for names, text in records)
