@@ -189,10 +189,10 @@ async def test_the_caller_may_use_the_pool_in_transactions(make, connector):
 
 async def test_connections_that_the_server_closed_meanwhile_are_replaced(connector, connection):
     await asyncio.gather(*[connector.run(tables.CheckConnection()) for _ in range(3)])
-    query = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> %s"
-    connection.execute(query, [connection.info.backend_pid])
-    rest = "select from pg_stat_activity where datname = current_database() and pid <> %s"
-    while connection.execute(rest, [connection.info.backend_pid]).fetchall():
+    others = "select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+    pids = [pid for (pid,) in connection.execute(others)]
+    connection.execute("select pg_terminate_backend(pid) from unnest(%s::int[]) as u (pid)", [pids])
+    while connection.execute("select from pg_stat_activity where pid = any (%s)", [pids]).fetchall():
         await asyncio.sleep(0.01)
     # The sockets are closed a moment after the entries are gone.
     async with asyncio.timeout(20):
