@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime
 import enum
+import itertools
 import logging
 import operator
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, Literal, Protocol
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Generic, Literal, Protocol, TypeAlias
 
 import attrs
 from typing_extensions import ParamSpec, TypedDict
@@ -172,7 +173,8 @@ class Job:
 
     def log_context(self) -> dict[str, Any]:
         """Return what log records carry of a job: `asdict`, the schedule as ISO text, and `call_string`."""
-        context = self.asdict()
+        # Not by attrs, which asks each value what it is: a worker logs each job twice.
+        context: dict[str, Any] = {name: getattr(self, name) for name in _JOB_FIELDS}
         context["scheduled_at"] = self.scheduled_at.isoformat() if self.scheduled_at else None
         context["call_string"] = self.call_string
         return context
@@ -188,6 +190,12 @@ class Job:
         return f"{self.task_name}[{self.id}]({arguments})"
 
 
+_JOB_FIELDS = tuple(field.name for field in attrs.fields(Job))
+
+# A job and the token of its run.
+Key: TypeAlias = tuple[int | None, int]
+
+
 @attrs.frozen(kw_only=True)
 class Claim:
     """A job that a worker holds, with the token that proves it.
@@ -199,14 +207,26 @@ class Claim:
     job: Job
     token: int
 
+    @property
+    def key(self) -> Key:
+        """What tells this run of the job from any other."""
+        return self.job.id, self.token
+
+
+# The keyword arguments of several jobs.
+Arguments: TypeAlias = Sequence[Mapping[str, Any]]
+
+# Jobs of `defer_many` that go out at a time: bigger batches gain nothing.
+BATCH = 5_000
+
 
 class JobDefererManager(Protocol):
     """What a JobDeferrer needs of the job manager."""
 
     def defer_job(self, job: Job, connection: Any = None) -> Job: ...  # noqa: D102
     async def defer_job_async(self, job: Job, connection: Any = None) -> Job: ...  # noqa: D102
-    def batch_defer_jobs(self, jobs: Iterable[Job], connection: Any = None) -> list[Job]: ...  # noqa: D102
-    async def batch_defer_jobs_async(self, jobs: Iterable[Job], connection: Any = None) -> list[Job]: ...  # noqa: D102
+    def defer_alike(self, job: Job, arguments: Arguments, connection: Any = None) -> list[int]: ...  # noqa: D102
+    async def defer_alike_async(self, job: Job, arguments: Arguments, connection: Any = None) -> list[int]: ...  # noqa: D102
 
 
 def _accept_anything(task_kwargs: Mapping[str, Any]) -> None:
@@ -236,9 +256,9 @@ class JobDeferrer(Generic[P]):
         Raises TypeError for arguments that are positional or that the task's signature cannot take.
         """
         self._refuse_positional(args)
-        return self._make_job(task_kwargs)
+        return attrs.evolve(self.job, task_kwargs=self._merge(task_kwargs))
 
-    def _make_job(self, task_kwargs: Mapping[str, Any]) -> Job:
+    def _merge(self, task_kwargs: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(task_kwargs, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(
                 "batch_defer takes a dictionary of arguments for each job, batch_defer({…}, {…}), or a list of them "
@@ -249,7 +269,7 @@ class JobDeferrer(Generic[P]):
             if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise TypeError(f"Arguments of a job are stored by name, and {name!r} is no name")
         self.check_arguments(merged)
-        return attrs.evolve(self.job, task_kwargs=merged)
+        return merged
 
     def _refuse_positional(self, args: tuple[Any, ...]) -> None:
         if args:
@@ -267,40 +287,112 @@ class JobDeferrer(Generic[P]):
             AppNotOpen: the app is not open.
             ConnectorException: the database refuses.
         """
-        self._refuse_positional(args)
-        return self.batch_defer(task_kwargs)[0]
+        job = self.make_new_job(*args, **task_kwargs)
+        self._announce(lambda: [job], 1)
+        deferred = self.job_manager.defer_job(job, connection=self.connection)
+        self._report(lambda: [deferred], 1)
+        return deferred.id or 0
 
     async def defer_async(self, *args: P.args, **task_kwargs: P.kwargs) -> int:
         """Do as `defer`, asynchronously."""
-        self._refuse_positional(args)
-        return (await self.batch_defer_async(task_kwargs))[0]
+        job = self.make_new_job(*args, **task_kwargs)
+        self._announce(lambda: [job], 1)
+        deferred = await self.job_manager.defer_job_async(job, connection=self.connection)
+        self._report(lambda: [deferred], 1)
+        return deferred.id or 0
 
     def batch_defer(self, *task_kwargs: Mapping[str, Any]) -> list[int]:
         """Insert one job for each dictionary of arguments, all or none, and return their ids in the same order.
 
         Raises what `defer` raises.
         """
-        jobs = self._announce(task_kwargs)
-        return self._report(self.job_manager.batch_defer_jobs(jobs, connection=self.connection))
+        arguments = [self._merge(each) for each in task_kwargs]
+        self._announce(lambda: self._jobs(arguments), len(arguments))
+        ids = self.job_manager.defer_alike(self.job, arguments, connection=self.connection)
+        self._report(lambda: self._jobs(arguments, ids), len(ids))
+        return ids
 
     async def batch_defer_async(self, *task_kwargs: Mapping[str, Any]) -> list[int]:
         """Do as `batch_defer`, asynchronously."""
-        jobs = self._announce(task_kwargs)
-        return self._report(await self.job_manager.batch_defer_jobs_async(jobs, connection=self.connection))
+        arguments = [self._merge(each) for each in task_kwargs]
+        self._announce(lambda: self._jobs(arguments), len(arguments))
+        ids = await self.job_manager.defer_alike_async(self.job, arguments, connection=self.connection)
+        self._report(lambda: self._jobs(arguments, ids), len(ids))
+        return ids
 
-    def _announce(self, task_kwargs: Iterable[Mapping[str, Any]]) -> list[Job]:
-        jobs = [self._make_job(kwargs) for kwargs in task_kwargs]
-        _log_jobs(logging.DEBUG, "about_to_defer_jobs", "About to defer", jobs)
-        return jobs
+    def defer_many(self, task_kwargs: Iterable[Mapping[str, Any]], *, batch_size: int = BATCH) -> int:
+        """Insert one job for each dictionary of arguments that an iterable gives, and return how many.
 
-    def _report(self, jobs: list[Job]) -> list[int]:
-        _log_jobs(logging.INFO, "jobs_deferred", "Deferred", jobs)
-        return [job.id for job in jobs if job.id is not None]
+        For more of them than fit into memory. Each batch is a transaction of its own, so an error leaves the batches
+        before it; with a `connection` all of them are part of the caller's transaction.
+
+        Args:
+            task_kwargs: the arguments of each job; a generator is read batch by batch.
+            batch_size: how many jobs go out at a time.
+
+        Raises:
+            ValueError: `batch_size` is less than 1.
+            Exception: what `defer` and the iterable raise.
+        """
+        _check_batch_size(batch_size)
+        return sum(len(self.batch_defer(*batch)) for batch in _batches(task_kwargs, batch_size))
+
+    async def defer_many_async(
+        self, task_kwargs: Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]], *, batch_size: int = BATCH
+    ) -> int:
+        """Do as `defer_many`, asynchronously; takes what `async for` takes, too."""
+        _check_batch_size(batch_size)
+        count = 0
+        async for batch in _batches_async(task_kwargs, batch_size):
+            count += len(await self.batch_defer_async(*batch))
+        return count
+
+    def _jobs(self, arguments: Arguments, ids: Sequence[int] | None = None) -> list[Job]:
+        """Return the jobs as they will be inserted, or as they were."""
+        jobs = [attrs.evolve(self.job, task_kwargs=each) for each in arguments]
+        if ids is None:
+            return jobs
+        todo = Status.TODO.value
+        return [attrs.evolve(job, id=job_id, status=todo) for job, job_id in zip(jobs, ids, strict=True)]
+
+    def _announce(self, jobs: Callable[[], list[Job]], count: int) -> None:
+        _log_jobs(logging.DEBUG, "about_to_defer_jobs", "About to defer", jobs, count)
+
+    def _report(self, jobs: Callable[[], list[Job]], count: int) -> None:
+        _log_jobs(logging.INFO, "jobs_deferred", "Deferred", jobs, count)
 
 
-def _log_jobs(level: int, action: str, verb: str, jobs: list[Job]) -> None:
+def _check_batch_size(size: int) -> None:
+    if size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {size!r}")
+
+
+def _batches(items: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[Mapping[str, Any]]]:
+    remaining = iter(items)
+    while batch := list(itertools.islice(remaining, size)):
+        yield batch
+
+
+async def _batches_async(
+    items: Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]], size: int
+) -> AsyncIterator[list[Mapping[str, Any]]]:
+    if not isinstance(items, AsyncIterable):
+        for batch in _batches(items, size):
+            yield batch
+        return
+    batch: list[Mapping[str, Any]] = []
+    async for each in items:
+        batch.append(each)
+        if len(batch) >= size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _log_jobs(level: int, action: str, verb: str, jobs: Callable[[], list[Job]], count: int) -> None:
     # Asked first: the contexts of a batch of thousands cost more than the insert.
     if logger.isEnabledFor(level):
-        plural = "" if len(jobs) == 1 else "s"
-        extra = {"action": action, "jobs": [job.log_context() for job in jobs]}
-        logger.log(level, "%s %s job%s", verb, len(jobs), plural, extra=extra)
+        plural = "" if count == 1 else "s"
+        extra = {"action": action, "jobs": [job.log_context() for job in jobs()]}
+        logger.log(level, "%s %s job%s", verb, count, plural, extra=extra)

@@ -12,8 +12,8 @@ import psycopg_pool
 from typing_extensions import override
 
 from procrastinate import connections, connector, exceptions, pooled_connector
-from procrastinate.connections.psycopg import AsyncPsycopgAdapter, autocommitting_async, listen
-from procrastinate.sync_psycopg_connector import SyncPsycopgConnector, pool_arguments, translated
+from procrastinate.connections.psycopg import AsyncPsycopgAdapter, autocommitting_async, listen, refuse_closed_async
+from procrastinate.sync_psycopg_connector import POOL_DEFAULTS, SyncPsycopgConnector, pool_arguments, translated
 
 # Arguments of the async pool that a sync one cannot take: they are coroutine functions, or classes of the other colour.
 ASYNC_ONLY = ("configure", "reset", "check", "reconnect_failed", "connection_class")
@@ -75,8 +75,7 @@ class PsycopgConnector(pooled_connector.AsyncPooledConnector):
 
     @override
     async def _make_pool(self) -> psycopg_pool.AsyncConnectionPool[Any]:
-        check = psycopg_pool.AsyncConnectionPool.check_connection
-        arguments: dict[str, Any] = {"check": check, **self._arguments, "open": False}
+        arguments: dict[str, Any] = {**POOL_DEFAULTS, "check": refuse_closed_async, **self._arguments, "open": False}
         pool = self._pool_factory(**arguments)
         with pooled_connector.opening(translated):
             try:

@@ -16,6 +16,10 @@ from procrastinate.connections import psycopg as driver
 # What `psycopg.connect` takes besides libpq's parameters.
 CONNECT_ARGUMENTS = ("autocommit", "prepare_threshold", "context", "row_factory", "cursor_factory")
 
+# The pool's pauses between two tries to connect double until it gives up; whoever needs a connection then makes it
+# begin anew. By its own default it gives up after five minutes, and after an outage of 90 seconds it slept for 36 more.
+POOL_DEFAULTS = {"reconnect_timeout": 10.0}
+
 
 class SyncPsycopgConnector(pooled_connector.SyncPooledConnector):
     """Runs operations on psycopg 3, synchronously: to defer and manage jobs, not to run a worker."""
@@ -56,8 +60,7 @@ class SyncPsycopgConnector(pooled_connector.SyncPooledConnector):
 
     @override
     def _make_pool(self) -> psycopg_pool.ConnectionPool[Any]:
-        check = psycopg_pool.ConnectionPool.check_connection
-        arguments: dict[str, Any] = {"check": check, **self._arguments, "open": False}
+        arguments: dict[str, Any] = {**POOL_DEFAULTS, "check": driver.refuse_closed, **self._arguments, "open": False}
         pool = psycopg_pool.ConnectionPool(**arguments)
         with pooled_connector.opening(translated):
             try:

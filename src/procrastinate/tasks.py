@@ -9,7 +9,7 @@ import functools
 import inspect
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from types import FunctionType
 from typing import Any, Generic, Protocol, Self, cast, overload
 
@@ -246,6 +246,22 @@ class Task(Generic[P, R, Called]):
     async def batch_defer_async(self, *task_kwargs: Mapping[str, Any]) -> list[int]:
         """Do as `batch_defer`, asynchronously."""
         return await self.configure().batch_defer_async(*task_kwargs)
+
+    def defer_many(self, task_kwargs: Iterable[Mapping[str, Any]], *, batch_size: int = jobs.BATCH) -> int:
+        """Defer one job for each dictionary of arguments that an iterable gives, batch by batch; return how many.
+
+        See `JobDeferrer.defer_many`.
+        """
+        return self.configure().defer_many(task_kwargs, batch_size=batch_size)
+
+    async def defer_many_async(
+        self,
+        task_kwargs: Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]],
+        *,
+        batch_size: int = jobs.BATCH,
+    ) -> int:
+        """Do as `defer_many`, asynchronously; takes what `async for` takes, too."""
+        return await self.configure().defer_many_async(task_kwargs, batch_size=batch_size)
 
     @overload
     def configure(self, *, task_kwargs: None = None, **options: Unpack[JobOptions]) -> jobs.JobDeferrer[P]: ...

@@ -87,6 +87,8 @@ PUBLIC_API: dict[str, dict[str, str]] = {
         "Task.defer_async": "async (*args, **task_kwargs)",
         "Task.batch_defer": "(*task_kwargs)",
         "Task.batch_defer_async": "async (*task_kwargs)",
+        "Task.defer_many": "(task_kwargs, *, batch_size=5000)",
+        "Task.defer_many_async": "async (task_kwargs, *, batch_size=5000)",
         "Task.configure": "(**options)",
         "Task.add_namespace": "(namespace)",
         "Task.get_retry_exception": "(exception, job)",
@@ -114,6 +116,8 @@ PUBLIC_API: dict[str, dict[str, str]] = {
         "JobDeferrer.defer_async": "async (*args, **task_kwargs)",
         "JobDeferrer.batch_defer": "(*task_kwargs)",
         "JobDeferrer.batch_defer_async": "async (*task_kwargs)",
+        "JobDeferrer.defer_many": "(task_kwargs, *, batch_size=5000)",
+        "JobDeferrer.defer_many_async": "async (task_kwargs, *, batch_size=5000)",
     },
     "procrastinate.job_context": {
         "AbortReason": "enum user_request, shutdown",
@@ -219,6 +223,8 @@ PUBLIC_API: dict[str, dict[str, str]] = {
         "JobManager.defer_job_async": "async (job, connection=None)",
         "JobManager.batch_defer_jobs": "(jobs, connection=None)",
         "JobManager.batch_defer_jobs_async": "async (jobs, connection=None)",
+        "JobManager.defer_alike": "(job, arguments, connection=None)",
+        "JobManager.defer_alike_async": "async (job, arguments, connection=None)",
         "JobManager.defer_periodic_job": "async (job, periodic_id, defer_timestamp)",
         "JobManager.fetch_job": "async (queues, worker_id)",
         "JobManager.get_stalled_jobs": (

@@ -178,6 +178,47 @@ async def test_asynchronously(deferrer, rows):
     assert [row["args"] for row in rows.values()] == [{"a": 1, "b": 1}, {"a": 1, "b": 2}, {"a": 1}]
 
 
+def numbers(count):
+    return ({"b": number} for number in range(count))
+
+
+async def slowly(count):
+    for each in numbers(count):
+        yield each
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
+async def test_many(deferrer, rows, size):
+    assert deferrer.defer_many(numbers(5), batch_size=size) == 5
+    assert await deferrer.defer_many_async(numbers(5), batch_size=size) == 5
+    assert await deferrer.defer_many_async(slowly(5), batch_size=size) == 5
+    assert [row["args"] for row in rows.values()] == [{"a": 1, **each} for _ in range(3) for each in numbers(5)]
+    assert {row["lock"] for row in rows.values()} == {"l"}
+
+
+async def test_many_of_none(deferrer, rows):
+    assert deferrer.defer_many([]) == await deferrer.defer_many_async(slowly(0)) == 0
+    assert not rows
+
+
+async def test_many_reads_no_further_than_it_sends(deferrer, rows):
+    def broken():
+        yield from numbers(5)
+        raise LookupError("the source is gone")
+
+    with pytest.raises(LookupError):
+        deferrer.defer_many(broken(), batch_size=2)
+    assert len(rows) == 4, "whole batches before the error are kept"
+
+
+async def test_many_refuses_senseless_sizes_before_it_reads(deferrer):
+    for size in (0, -1):
+        with pytest.raises(ValueError, match="batch_size must be at least 1"):
+            deferrer.defer_many([], batch_size=size)
+        with pytest.raises(ValueError, match="batch_size must be at least 1"):
+            await deferrer.defer_many_async(slowly(0), batch_size=size)
+
+
 async def test_positional_arguments(deferrer, rows):
     with pytest.raises(TypeError, match=r"defer\(name=value\) for task t, not 5 alone"):
         deferrer.defer(5)

@@ -161,6 +161,27 @@ async def autocommitting_async(
             await connection.close()
 
 
+# Before a connection of a pool is used. The pool's own check asks the server, which costs each statement a second round
+# trip; but a server that closed a connection (a restart, a failover, pg_terminate_backend) has said so already, and it
+# stands in the socket. A host that vanished without a word is found out by neither, other than by waiting.
+
+
+def refuse_closed(connection: psycopg.Connection[Any]) -> None:
+    """Raise OperationalError if the server has closed this idle connection. This sends nothing."""
+    _read_what_came(connection.pgconn)
+
+
+async def refuse_closed_async(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Do as `refuse_closed`, asynchronously."""
+    _read_what_came(connection.pgconn)
+
+
+def _read_what_came(pgconn: psycopg.pq.abc.PGconn) -> None:
+    # The server's farewell comes first, and the end of the stream after it.
+    for _ in range(2):
+        pgconn.consume_input()
+
+
 async def listen(
     connection: psycopg.AsyncConnection[Any],
     on_notification: connector.Notify,
