@@ -76,12 +76,14 @@ class Step:
         text: its SQL.
         mode: how it is run.
         otherwise: for ALONE, what a transaction can run in its place where no statement can be outside of one.
+        needs_turn: whether no other program may be at the same takeover.
     """
 
     title: str
     text: str
     mode: Mode = Mode.TRANSACTION
     otherwise: str | None = None
+    needs_turn: bool = False
 
     @property
     def script(self) -> str:
@@ -94,6 +96,10 @@ class Step:
             case Mode.REPEATED:
                 text = _loop(self.text, commit=True)
         return f"-- {self.title}\n{text}\n"
+
+
+# Steps of a takeover that was begun.
+_TurnStep = functools.partial(Step, needs_turn=True)
 
 
 def is_takeable(found: Tables) -> bool:
@@ -121,12 +127,12 @@ def prepare(schema: str | None, done: Collection[str], *, force: bool = False) -
             in_schema(schema, lock, guard, _read("adopt_tables"), *_own_objects(schema), _read("share_privileges")),
         )
     # At each resumption too, for it may be another version's turn.
-    yield Step("Installing the function that copies history", in_schema(schema, _read("copy_history")))
-    yield Step("Copying the history of open jobs", _copy(schema, open_jobs=True), Mode.REPEATED)
+    yield _TurnStep("Installing the function that copies history", in_schema(schema, _read("copy_history")))
+    yield _TurnStep("Copying the history of open jobs", _copy(schema, open_jobs=True), Mode.REPEATED)
     for name, statement in _job_indexes().items():
         if f"index {name}" not in done:
             yield from _build_index(schema, name, statement)
-    yield Step(
+    yield _TurnStep(
         "Recording the schema as applied",
         in_schema(schema, "analyze procrastinate_jobs;\n", migrations.shipped()[0].record),
     )
@@ -139,9 +145,9 @@ def complete(schema: str | None, *, keep_events: bool = False) -> Iterator[Step]
         schema: where the tables are, None to find them on the search_path.
         keep_events: leave the old table of events, under the name of `OLD_EVENTS`.
     """
-    yield Step("Copying the history of ended jobs", _copy(schema, open_jobs=False), Mode.REPEATED)
+    yield _TurnStep("Copying the history of ended jobs", _copy(schema, open_jobs=False), Mode.REPEATED)
     leftovers = "" if keep_events else f"drop table {OLD_EVENTS};\n"
-    yield Step("Dropping what is no longer needed", in_schema(schema, leftovers, _read("drop_leftovers")))
+    yield _TurnStep("Dropping what is no longer needed", in_schema(schema, leftovers, _read("drop_leftovers")))
 
 
 def whole_script(schema: str | None = None, *, force: bool = False, keep_events: bool = False) -> str:
@@ -196,6 +202,19 @@ def progress(home: str) -> str:
     return f"select part from {postgres.identifier(home)}.procrastinate_takeover"  # noqa: S608
 
 
+def take_turn(schema: str | None, program: int) -> str:
+    """Return the statement that makes a program, known by a number, the one that does the next step: a row if it is.
+
+    The turn of a program that gave no sign of life for a while is over, unless the server builds an index for it.
+    """
+    jobs = postgres.qualified("to_regclass('procrastinate_jobs')", schema)
+    return (
+        f"update {_beside_jobs('procrastinate_takeover', schema)} set position = {program}, seen_at = now() "  # noqa: S608
+        f"where part = 'turn' and (position = {program} or (seen_at < now() - interval '{ALIVE_SECONDS} seconds' "
+        f"and not exists (select from pg_stat_progress_create_index where relid = {jobs}))) returning part"
+    )
+
+
 def _own_objects(schema: str | None) -> Iterator[str]:
     """Give the statements of our first migration for what the other implementation does not have."""
     for statement in migrations.statements(migrations.shipped()[0].text):
@@ -219,15 +238,15 @@ def _build_index(schema: str | None, name: str, statement: str) -> Iterator[Step
     """Give the steps that put an index in the place of the old one of that name, if there was one."""
     new = f"{name}_new"
     create = re.sub(rf"\b{name}\b", new, statement)
-    # What an interrupted build left behind is of no use. Waits for a build that somebody is at.
-    yield Step(f"Making room for {name}", in_schema(schema, f"drop index if exists {new};\n"))
-    yield Step(
+    # What an interrupted build left behind is of no use.
+    yield _TurnStep(f"Making room for {name}", in_schema(schema, f"drop index if exists {new};\n"))
+    yield _TurnStep(
         f"Building {name}",
         postgres.qualified(create.replace("index", "index concurrently", 1), schema),
         Mode.ALONE,
         otherwise=in_schema(schema, f"{create};\n"),
     )
-    yield Step(
+    yield _TurnStep(
         f"Putting {name} into its place",
         in_schema(
             schema, f"drop index if exists {name};\nalter index {new} rename to {name};\n", _mark(f"index {name}")
@@ -256,10 +275,13 @@ def _mark(part: str) -> str:
 
 
 def _copy(schema: str | None, *, open_jobs: bool) -> str:
-    function = postgres.qualified("procrastinate_jobs", schema).replace(
-        "procrastinate_jobs", "procrastinate_take_over_history"
-    )
+    function = _beside_jobs("procrastinate_take_over_history", schema)
     return f"select {function}({str(open_jobs).lower()}, {BATCH}) as number"
+
+
+def _beside_jobs(name: str, schema: str | None) -> str:
+    """Return the name of something that no migration creates, qualified like the table of jobs."""
+    return postgres.qualified("procrastinate_jobs", schema).replace("procrastinate_jobs", name)
 
 
 def _loop(query: str, *, commit: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeAlias
@@ -20,6 +21,8 @@ from procrastinate.takeover import Mode, Step
 # How often a step is tried that needs a lock which others hold, and how long the pauses become, in seconds.
 TRIES = 12
 LONGEST_PAUSE = 5.0
+# How long a program waits before it looks again what another one is doing.
+TURN_PAUSE = 1.0
 # How many batches are done between two reports.
 REPORT_EVERY = 20
 
@@ -76,14 +79,26 @@ class UpgradeOptions:
 def upgrade(schema: str | None, options: UpgradeOptions) -> Flow[bool]:
     """Bring the tables to this version; return whether something was left to do. Raises what `plan` and `run` do."""
     steps = yield from plan(schema, options)
-    try:
-        yield from run(steps)
-    except exceptions.ConnectorException:
-        # Programs that are started together may all try it, and one is the first.
-        if (yield from plan(schema, options)):
-            raise
-        return False
-    return bool(steps)
+    has_changed = False
+    program = secrets.randbits(62)
+    while steps:
+        try:
+            if steps[0].needs_turn and not (yield Question(takeover.take_turn(schema, program))):
+                yield Tell("Waiting for another program that is taking the tables over")
+                yield Pause(TURN_PAUSE)
+                steps = yield from plan(schema, options)
+                continue
+            yield from run(steps[:1])
+        except exceptions.ConnectorException:
+            # Programs that are started together may all try it; each does what nobody else has done so far.
+            rest = yield from plan(schema, options)
+            if len(rest) >= len(steps):
+                raise
+            steps = rest
+        else:
+            has_changed = True
+            steps = steps[1:]
+    return has_changed
 
 
 def plan(schema: str | None, options: UpgradeOptions) -> Flow[list[Step]]:

@@ -237,6 +237,10 @@ def test_events_can_be_kept(manager, old):
     assert old.execute(query).fetchall() == events
 
 
+def let_the_turn_pass(connection):
+    connection.execute("update procrastinate_takeover set seen_at = now() - interval '31 seconds' where part = 'turn'")
+
+
 class TestInterrupted:
     @pytest.mark.parametrize("done", [1, 2, 3, 4, 5, 6, -4, -3, -2, -1])
     def test_it_goes_on_where_it_stopped(self, manager, old, connection, done):
@@ -247,6 +251,7 @@ class TestInterrupted:
         assert any("not finished" in line for line in manager.verify())
         rest = plan_of(manager)
         assert len(rest) < len(steps)
+        let_the_turn_pass(old)
         assert manager.upgrade()
         assert support.catalog(old) == support.catalog(connection)
         assert set(events) <= set(support.events(old))
@@ -260,6 +265,7 @@ class TestInterrupted:
         broken = steps[first].text.replace("(priority desc, id)", "(priority desc, (1 / 0))")
         with pytest.raises(psycopg.errors.DivisionByZero):
             old.execute(broken)
+        let_the_turn_pass(old)
         assert manager.upgrade()
         assert manager.verify() == []
 
@@ -370,18 +376,30 @@ def test_many_at_once(old, old_database, connection):
 
     def take_over():
         with support.opened(old_database) as manager:
-            try:
-                return manager.upgrade()
-            except exceptions.ConnectorException as error:
-                return str(error)
+            return manager.upgrade()
 
     with futures.ThreadPoolExecutor(3) as threads:
         answers = [future.result(40) for future in [threads.submit(take_over) for _ in range(3)]]
-    with support.opened(old_database) as manager:
-        manager.upgrade()
     assert True in answers
-    assert all(answer is True or "again" in str(answer) or answer is False for answer in answers), answers
     assert support.catalog(old) == support.catalog(connection)
+
+
+def test_another_program_is_at_it(manager, old, monkeypatch):
+    run_flow(upgrade.run(plan_of(manager)[:2]), perform_on(manager))
+    assert old.execute(takeover.take_turn(None, 1)).fetchall()
+    assert not old.execute(takeover.take_turn(None, 2)).fetchall()
+    assert old.execute(takeover.take_turn(None, 1)).fetchall()
+    told = []
+
+    def tell(message):
+        told.append(message)
+        if len(told) == 2:
+            let_the_turn_pass(old)
+
+    monkeypatch.setattr(upgrade, "TURN_PAUSE", 0.01)
+    assert manager.upgrade(tell=tell)
+    assert told[:2] == ["Waiting for another program that is taking the tables over"] * 2
+    assert told[2] != told[1]
 
 
 class TestAsSql:

@@ -78,12 +78,14 @@ drop index if exists procrastinate_jobs_queue_name_idx_v1;
 alter table procrastinate_events rename to procrastinate_old_events;
 create index if not exists procrastinate_events_job_id_fkey_v1 on procrastinate_old_events (job_id);
 
--- What is done, so that an interrupted upgrade goes on where it stopped; for history also how far it came.
+-- What is done, so that an interrupted upgrade goes on where it stopped; for history also how far it came, and for the
+-- turn, which of several programs is at it.
 create table procrastinate_takeover (
   part text primary key,
-  "position" bigint not null default 0
+  position bigint not null default 0,
+  seen_at timestamptz not null default '-infinity'
 );
 
 insert into procrastinate_takeover (part, position)
 select part, case part when 'last id' then (select coalesce(max(id), 0) from procrastinate_jobs) else 0 end
-from unnest(array['tables', 'last id', 'history of open jobs', 'history of ended jobs']) as p (part);
+from unnest(array['tables', 'last id', 'turn', 'history of open jobs', 'history of ended jobs']) as p (part);

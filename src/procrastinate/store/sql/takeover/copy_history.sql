@@ -112,6 +112,7 @@ begin
     and (h.job_id is not null or (j.status = 'todo' and j.scheduled_at > now()));
 
   update procrastinate_takeover t set position = up_to where t.part = part_name;
+  update procrastinate_takeover t set seen_at = now() where t.part = 'turn';
   return looked_at;
 end
 $$;
