@@ -634,6 +634,11 @@ class MemoryStore:
         return [(is_there,)]
 
     @_rows.register
+    def _find_claims(self, operation: workers.FindClaims) -> Sequence[Row]:
+        held = sorted(self._find(status="doing", worker_id=operation.worker_id), key=_line_order)
+        return [(*self._job_columns(row), row["claims"]) for row in held]
+
+    @_rows.register
     def _prune_stalled_workers(self, operation: workers.PruneStalledWorkers) -> Sequence[Row]:
         limit = self._ago(operation.seconds_since_heartbeat)
         stalled = [worker_id for worker_id, heartbeat in self.workers.items() if heartbeat < limit]

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import attrs
 from typing_extensions import override
 
+from procrastinate import jobs
+from procrastinate.store.jobs import jobs_from_rows
 from procrastinate.store.operation import Json, Operation, Row
 
 
@@ -45,6 +47,17 @@ class UpdateHeartbeat(Operation[bool]):
     @override
     def decode(self, rows: Sequence[Row], json: Json) -> bool:
         return bool(rows) and rows[0][0]
+
+
+@attrs.frozen(kw_only=True)
+class FindClaims(Operation[list[jobs.Claim]]):
+    """Answer the jobs that a worker holds, in the order of FetchJobs, whether it knows of them or not."""
+
+    worker_id: int
+
+    @override
+    def decode(self, rows: Sequence[Row], json: Json) -> list[jobs.Claim]:
+        return [jobs.Claim(job=job, token=row[12]) for job, row in zip(jobs_from_rows(rows, json), rows, strict=True)]
 
 
 @attrs.frozen(kw_only=True)

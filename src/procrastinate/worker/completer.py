@@ -7,7 +7,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import attrs
 from typing_extensions import override
@@ -26,10 +26,6 @@ PATIENCE = 0.005
 LIMIT = 5_000
 # Pause before a verdict is tried again whose row somebody else holds.
 BLOCKED_PAUSE = 1.0
-
-
-# A job and the token of its run.
-Key: TypeAlias = tuple[int | None, int]
 
 
 class Followers(Protocol):
@@ -61,19 +57,19 @@ class Completer(Service):
         self._followers = followers
         self._is_idle = is_idle
         # Each stays here until the database has answered.
-        self._pending: dict[Key, Verdict] = {}
-        self._blocked: dict[Key, Verdict] = {}
+        self._pending: dict[jobs.Key, Verdict] = {}
+        self._blocked: dict[jobs.Key, Verdict] = {}
         self._blocked_until = 0.0
         self._is_urgent = False
         self._wakeup = Wakeup()
         self._quiet = asyncio.Event()
         self._quiet.set()
         # After an error nobody knows whether the batch was committed: verdicts that were sent before.
-        self._sent_before: set[Key] = set()
+        self._sent_before: set[jobs.Key] = set()
 
     def add(self, verdict: Verdict) -> None:
         """Take a verdict to record."""
-        self._pending[_key(verdict)] = verdict
+        self._pending[verdict.claim.key] = verdict
         self._quiet.clear()
         if verdict.claim.job.lock is not None or len(self._pending) >= BATCH or self._is_idle():
             self._is_urgent = True
@@ -84,6 +80,11 @@ class Completer(Service):
     def count(self) -> int:
         """How many verdicts are not recorded yet."""
         return len(self._pending) + len(self._blocked)
+
+    @property
+    def keys(self) -> set[jobs.Key]:
+        """The claims whose verdicts are not recorded yet."""
+        return self._pending.keys() | self._blocked.keys()
 
     @property
     def is_full(self) -> bool:
@@ -121,7 +122,7 @@ class Completer(Service):
         try:
             accepted = await self._connector.run_async(kind(verdicts=group, worker_id=self._worker_id))
         except exceptions.ConnectionLost:
-            self._sent_before.update(map(_key, group))
+            self._sent_before.update(verdict.claim.key for verdict in group)
             raise
         except exceptions.ConnectorException as error:
             if len(group) == 1:
@@ -133,7 +134,7 @@ class Completer(Service):
             return
         self.works()
         for verdict in group:
-            del self._pending[_key(verdict)]
+            del self._pending[verdict.claim.key]
         self._follow_up(group, accepted)
 
     def _set_aside(self, verdict: Verdict, error: exceptions.ConnectorException) -> None:
@@ -150,8 +151,8 @@ class Completer(Service):
             error,
             extra={"action": "job_outcome_delayed", "job_id": verdict.claim.job.id},
         )
-        del self._pending[_key(verdict)]
-        self._blocked[_key(verdict)] = verdict
+        del self._pending[verdict.claim.key]
+        self._blocked[verdict.claim.key] = verdict
         self._blocked_until = time.monotonic() + BLOCKED_PAUSE
 
     def _follow_up(self, group: Iterable[Verdict], accepted: Iterable[Accepted]) -> None:
@@ -178,7 +179,7 @@ class Completer(Service):
                     )
 
     def _report_refusal(self, verdict: Verdict) -> None:
-        key = _key(verdict)
+        key = verdict.claim.key
         if key in self._sent_before:
             # Sent when the connection broke, and committed all the same, most likely. Its lock may be free.
             self._sent_before.discard(key)
@@ -205,10 +206,6 @@ class Completer(Service):
                 self.count,
                 extra={"action": "job_outcomes_lost"},
             )
-
-
-def _key(verdict: Verdict) -> Key:
-    return verdict.claim.job.id, verdict.claim.token
 
 
 def _kind(verdict: Verdict) -> type[FinishJobs | DeleteJobs | RetryJobs]:

@@ -107,6 +107,12 @@ class Executor:
         return room if len(self._waiting) <= self._refill_level and room > 0 else 0
 
     @property
+    def keys(self) -> set[jobs.Key]:
+        """The claims that run or wait here."""
+        claims = [running.claim for running in self._running.values()] + [claim for _, claim in self._waiting]
+        return {claim.key for claim in claims}
+
+    @property
     def runs_low(self) -> bool:
         """Whether it is time to claim more."""
         return len(self._waiting) <= self._refill_level

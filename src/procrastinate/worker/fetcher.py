@@ -13,6 +13,7 @@ from typing_extensions import override
 from procrastinate import connector, jobs
 from procrastinate.store.jobs import FetchJobs, ReleaseJobs
 from procrastinate.store.schedule import StageJobs
+from procrastinate.store.workers import FindClaims
 from procrastinate.worker.floors import FULL_SCAN_INTERVAL, Floors
 from procrastinate.worker.service import Service, Wakeup, jittered
 from procrastinate.worker.settings import WorkerSettings
@@ -48,12 +49,14 @@ class Fetcher(Service):
         workload: Workload,
         may_fetch: Callable[[], bool],
         all_recorded: Callable[[], bool],
+        known: Callable[[], set[jobs.Key]],
         on_parked: Callable[[Sequence[str]], None],
     ) -> None:
         """Fill `workload` from `connector`.
 
         `may_fetch` is False while outcomes pile up; `all_recorded` is True when no outcome and no lock is left to be
-        written; `on_parked` receives the locks behind which jobs were parked.
+        written; `known` are the claims that run, wait or ended here; `on_parked` receives the locks behind which jobs
+        were parked.
         """
         self._connector = connector
         self._worker_id = worker_id
@@ -61,6 +64,7 @@ class Fetcher(Service):
         self._workload = workload
         self._may_fetch = may_fetch
         self._all_recorded = all_recorded
+        self._known = known
         self._on_parked = on_parked
         self._floors = Floors()
         self._looked_everywhere = True
@@ -83,6 +87,8 @@ class Fetcher(Service):
 
     @override
     async def run(self) -> None:
+        if self.failures:
+            await self._find_lost_claims()
         while not self._is_stopping:
             was_quiet = self._workload.is_idle and self._all_recorded()
             limit = self._workload.wanted() if self._may_fetch() else 0
@@ -125,11 +131,28 @@ class Fetcher(Service):
         )
         self.works()
         self._on_parked(result.parked_locks)
-        if self._is_stopping:
-            await self._release(result.claims)
-        else:
-            self._workload.submit(result.claims)
+        await self._take(result.claims)
         return result.scanned
+
+    async def _take(self, claims: Sequence[jobs.Claim]) -> None:
+        if self._is_stopping:
+            await self._release(claims)
+        else:
+            self._workload.submit(claims)
+
+    async def _find_lost_claims(self) -> None:
+        """Take the jobs that were claimed by a statement whose answer was lost, or that could not be given back.
+
+        Nobody else would: they belong to a worker that lives.
+        """
+        # Asked for before the rows are read: a claim that was recorded in between is not among them any more.
+        known = self._known()
+        claims = await self._connector.run_async(FindClaims(worker_id=self._worker_id))
+        lost = [claim for claim in claims if claim.key not in known]
+        if lost:
+            extra = {"action": "lost_claims_found", "jobs": [claim.job.id for claim in lost]}
+            logger.warning("Found %s jobs that were claimed without an answer", len(lost), extra=extra)
+        await self._take(lost)
 
     async def _stage(self) -> bool:
         staged = await self._connector.run_async(StageJobs(limit=1_000))

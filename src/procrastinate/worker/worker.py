@@ -214,6 +214,7 @@ class _Life:
             workload=executor,
             may_fetch=lambda: not completer.is_full,
             all_recorded=lambda: not completer.count and opener.is_idle,
+            known=lambda: executor.keys | completer.keys,
             on_parked=opener.request,
         )
         aborts = AbortPoller(
