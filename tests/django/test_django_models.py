@@ -64,7 +64,9 @@ def test_periodic_defers(db, app):
 
 def test_choices_are_complete(db, app):
     def labels(name):
-        query = "select e.enumlabel as label from pg_enum e join pg_type t on t.oid = enumtypid where typname = %(name)s"
+        query = (
+            "select e.enumlabel as label from pg_enum e join pg_type t on t.oid = enumtypid where typname = %(name)s"
+        )
         return {row["label"] for row in app.connector.execute_query_all(query, name=name)}
 
     assert set(ProcrastinateJob.STATUSES) == labels("procrastinate_job_status") - {"aborting"}

@@ -19,7 +19,7 @@ REPLACED = 41
 
 
 @checks.register(checks.Tags.compatibility)
-def check_settings(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
+def check_settings(_app_configs: Any = None, **_: Any) -> list[checks.CheckMessage]:
     """Check the settings against each other."""
     alias = settings.DATABASE_ALIAS
     if alias not in connections.settings:
@@ -35,7 +35,7 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]
 
 @checks.register(checks.Tags.database)
 def check_former_migrations(
-    app_configs: Any, databases: list[str] | None = None, **kwargs: Any
+    _app_configs: Any = None, databases: list[str] | None = None, **_: Any
 ) -> list[checks.CheckMessage]:
     """Check that a database of version 3 of the other project is one that can be taken over."""
     messages: list[checks.CheckMessage] = []

@@ -15,7 +15,7 @@ from procrastinate.middleware import AsyncCallNext, SyncCallNext, TaskMiddleware
 from procrastinate.worker import Worker, WorkerOptions
 
 
-def close_db_connections(call_next: SyncCallNext, context: JobContext, worker: Worker) -> Any:
+def close_db_connections(call_next: SyncCallNext, _context: JobContext, _worker: Worker) -> Any:
     """Clean up before and after a sync task, in its own thread."""
     close_old_connections()
     try:
@@ -24,7 +24,7 @@ def close_db_connections(call_next: SyncCallNext, context: JobContext, worker: W
         _clean_up()
 
 
-async def close_db_connections_async(call_next: AsyncCallNext, context: JobContext, worker: Worker) -> Any:
+async def close_db_connections_async(call_next: AsyncCallNext, _context: JobContext, _worker: Worker) -> Any:
     """Clean up before and after an async task, in the thread in which its ORM calls run."""
     await sync_to_async(close_old_connections, thread_sensitive=True)()
     try:

@@ -13,7 +13,7 @@ class DjangoNotReady(ProcrastinateException):
         super().__init__(
             f"Cannot call procrastinate.contrib.app.{method}() before the 'procrastinate.contrib.django' django app is "
             "ready. Call it later: in the ready() method of an AppConfig whose app stands after "
-            "'procrastinate.contrib.django' in INSTALLED_APPS, or in the function that PROCRASTINATE_ON_APP_READY names."
+            "'procrastinate.contrib.django' in INSTALLED_APPS, or in the function named by PROCRASTINATE_ON_APP_READY."
         )
 
 
@@ -28,7 +28,7 @@ class ReadOnlyModel(ProcrastinateException):
         )
 
 
-class NoWorkerConnector(SyncConnectorConfigurationError, NotImplementedError):
+class NoWorkerConnector(SyncConnectorConfigurationError, NotImplementedError):  # noqa: N818  as those it follows
     """A worker cannot run on Django's own connection: use `app.connector.get_worker_connector()`.
 
     It is both a NotImplementedError, for programs, and an error that ends a worker, for nothing would mend it.

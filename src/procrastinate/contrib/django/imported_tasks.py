@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
+
 from procrastinate.tasks import Task
 
 
@@ -12,8 +14,10 @@ class ImportedTasks(dict[str, Task[..., Any]]):
 
     def __missing__(self, name: str) -> Task[..., Any]:
         # Only who runs a job of this name comes here; most projects have no such tasks, and need not import any of it.
-        from procrastinate.contrib.django import task_backend  # noqa: PLC0415
-
+        try:
+            from procrastinate.contrib.django import task_backend  # noqa: PLC0415
+        except ImproperlyConfigured:  # there is no such framework
+            raise KeyError(name) from None
         task = task_backend.runner(name)
         if task is None:
             raise KeyError(name)
