@@ -12,7 +12,7 @@ import psycopg_pool
 from typing_extensions import override
 
 from procrastinate import connections, connector, exceptions, pooled_connector
-from procrastinate.connections.psycopg import AsyncPsycopgAdapter, autocommitting_async, listen, refuse_closed_async
+from procrastinate.connections.psycopg import AsyncPsycopgAdapter, lend_async, listen
 from procrastinate.sync_psycopg_connector import POOL_DEFAULTS, SyncPsycopgConnector, pool_arguments, translated
 
 # Arguments of the async pool that a sync one cannot take: they are coroutine functions, or classes of the other colour.
@@ -75,7 +75,7 @@ class PsycopgConnector(pooled_connector.AsyncPooledConnector):
 
     @override
     async def _make_pool(self) -> psycopg_pool.AsyncConnectionPool[Any]:
-        arguments: dict[str, Any] = {**POOL_DEFAULTS, "check": refuse_closed_async, **self._arguments, "open": False}
+        arguments: dict[str, Any] = {**POOL_DEFAULTS, **self._arguments, "open": False}
         pool = self._pool_factory(**arguments)
         with pooled_connector.opening(translated):
             try:
@@ -93,8 +93,8 @@ class PsycopgConnector(pooled_connector.AsyncPooledConnector):
     @contextlib.asynccontextmanager
     async def _borrow(self) -> AsyncGenerator[connections.AsyncAdapter]:
         with connections.errors_translated(translated):
-            async with self.pool.connection() as connection, autocommitting_async(connection) as ready:
-                yield AsyncPsycopgAdapter(ready)
+            async with lend_async(self.pool) as connection:
+                yield AsyncPsycopgAdapter(connection)
 
     @override
     async def listen_notify(

@@ -60,7 +60,7 @@ class SyncPsycopgConnector(pooled_connector.SyncPooledConnector):
 
     @override
     def _make_pool(self) -> psycopg_pool.ConnectionPool[Any]:
-        arguments: dict[str, Any] = {**POOL_DEFAULTS, "check": driver.refuse_closed, **self._arguments, "open": False}
+        arguments: dict[str, Any] = {**POOL_DEFAULTS, **self._arguments, "open": False}
         pool = psycopg_pool.ConnectionPool(**arguments)
         with pooled_connector.opening(translated):
             try:
@@ -77,12 +77,8 @@ class SyncPsycopgConnector(pooled_connector.SyncPooledConnector):
     @override
     @contextlib.contextmanager
     def _borrow(self) -> Generator[connections.SyncAdapter]:
-        with (
-            connections.errors_translated(translated),
-            self.pool.connection() as connection,
-            driver.autocommitting(connection) as ready,
-        ):
-            yield driver.PsycopgAdapter(ready)
+        with connections.errors_translated(translated), driver.lend(self.pool) as connection:
+            yield driver.PsycopgAdapter(connection)
 
 
 def translated(error: Exception) -> exceptions.ProcrastinateException | None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
-from typing import Any, LiteralString, cast
+from typing import TYPE_CHECKING, Any, LiteralString, cast
 
 import psycopg
 import psycopg.rows
@@ -26,6 +26,9 @@ from procrastinate.connections.adapter import (
 )
 from procrastinate.store.operation import Row
 from procrastinate.store.postgres import Statement, with_lone_percents
+
+if TYPE_CHECKING:
+    import psycopg_pool
 
 IDLE = psycopg.pq.TransactionStatus.IDLE
 
@@ -161,25 +164,48 @@ async def autocommitting_async(
             await connection.close()
 
 
-# Before a connection of a pool is used. The pool's own check asks the server, which costs each statement a second round
-# trip; but a server that closed a connection (a restart, a failover, pg_terminate_backend) has said so already, and it
-# stands in the socket. A host that vanished without a word is found out by neither, other than by waiting.
+# A connection that the server closed while it was idle (a restart, a failover, pg_terminate_backend) is found out
+# before it is used: the server has said so, and it stands in the socket. The pool's own check would ask the server, a
+# second round trip for each statement, and would sleep a second or more after each closed connection that it finds. A
+# host that vanished without a word is found out by neither.
 
 
-def refuse_closed(connection: psycopg.Connection[Any]) -> None:
-    """Raise OperationalError if the server has closed this idle connection. This sends nothing."""
-    _read_what_came(connection.pgconn)
+@contextlib.contextmanager
+def lend(pool: psycopg_pool.ConnectionPool[Any]) -> Generator[psycopg.Connection[Any]]:
+    """Lend a connection of a pool, set to commit each statement, that the server has not closed."""
+    connection = pool.getconn()
+    while _is_closed(connection.pgconn):
+        pool.putconn(connection)
+        connection = pool.getconn()
+    try:
+        with autocommitting(connection):
+            yield connection
+    finally:
+        pool.putconn(connection)
 
 
-async def refuse_closed_async(connection: psycopg.AsyncConnection[Any]) -> None:
-    """Do as `refuse_closed`, asynchronously."""
-    _read_what_came(connection.pgconn)
+@contextlib.asynccontextmanager
+async def lend_async(pool: psycopg_pool.AsyncConnectionPool[Any]) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
+    """Do as `lend`, asynchronously."""
+    connection = await pool.getconn()
+    while _is_closed(connection.pgconn):
+        await pool.putconn(connection)
+        connection = await pool.getconn()
+    try:
+        async with autocommitting_async(connection):
+            yield connection
+    finally:
+        await pool.putconn(connection)
 
 
-def _read_what_came(pgconn: psycopg.pq.abc.PGconn) -> None:
-    # The server's farewell comes first, and the end of the stream after it.
-    for _ in range(2):
+def _is_closed(pgconn: psycopg.pq.abc.PGconn) -> bool:
+    try:
+        # The server's farewell comes first, and the end of the stream after it.
         pgconn.consume_input()
+        pgconn.consume_input()
+    except psycopg.OperationalError:
+        return True  # and the pool, to which it is given back, sees that as well
+    return False
 
 
 async def listen(
