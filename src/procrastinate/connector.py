@@ -67,6 +67,14 @@ class BaseConnector:
         """Run the user's own SQL and return its rows."""
         raise NotImplementedError
 
+    def execute_query_one_with_connection(self, connection: Any, query: str, **arguments: Any) -> dict[str, Any]:
+        """Do as `execute_query_one` on the caller's connection, in its transaction and without a commit."""
+        raise self._is_without_connections()
+
+    def execute_query_all_with_connection(self, connection: Any, query: str, **arguments: Any) -> list[dict[str, Any]]:
+        """Do as `execute_query_all` on the caller's connection, in its transaction and without a commit."""
+        raise self._is_without_connections()
+
     async def open_async(self, pool: Pool | None = None) -> None:
         """Do as `open`, asynchronously."""
         raise self._is_sync_only()
@@ -91,6 +99,18 @@ class BaseConnector:
         """Do as `execute_query_all`, asynchronously."""
         raise self._is_sync_only()
 
+    async def execute_query_one_async_with_connection(
+        self, connection: Any, query: str, **arguments: Any
+    ) -> dict[str, Any]:
+        """Do as `execute_query_one_with_connection`, asynchronously."""
+        raise self._is_without_connections()
+
+    async def execute_query_all_async_with_connection(
+        self, connection: Any, query: str, **arguments: Any
+    ) -> list[dict[str, Any]]:
+        """Do as `execute_query_all_with_connection`, asynchronously."""
+        raise self._is_without_connections()
+
     async def listen_notify(
         self, on_notification: Notify, channels: Iterable[str], on_listening: Callable[[], None] | None = None
     ) -> None:
@@ -106,6 +126,9 @@ class BaseConnector:
         Heartbeats go through it, so that a blocked event loop or an exhausted pool does not make a worker look dead.
         """
         return None
+
+    def _is_without_connections(self) -> exceptions.ConnectorException:
+        return exceptions.ConnectorException(f"{type(self).__name__} does not support external connections")
 
     def _is_sync_only(self) -> exceptions.SyncConnectorConfigurationError:
         return exceptions.SyncConnectorConfigurationError(

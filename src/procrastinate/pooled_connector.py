@@ -61,14 +61,34 @@ class _PooledConnector(connector.BaseConnector):
     def run(self, operation: Operation[T], connection: Any = None) -> T:
         # On the caller's connection nothing of ours is needed, so we may be closed, or open in the other colour.
         if connection is not None:
-            return connections.run(operation, connection, self._rendering)
+            return connections.sync_adapter(connection).run(operation, self._rendering)
         return self._run(operation)
 
     @override
     async def run_async(self, operation: Operation[T], connection: Any = None) -> T:
         if connection is not None:
-            return await connections.run_async(operation, connection, self._rendering)
+            return await connections.async_adapter(connection).run(operation, self._rendering)
         return await self._run_async(operation)
+
+    @override
+    def execute_query_one_with_connection(self, connection: Any, query: str, **arguments: Any) -> dict[str, Any]:
+        return first(self.execute_query_all_with_connection(connection, query, **arguments))
+
+    @override
+    def execute_query_all_with_connection(self, connection: Any, query: str, **arguments: Any) -> list[dict[str, Any]]:
+        return connections.sync_adapter(connection).query(query, arguments, self._rendering.json)
+
+    @override
+    async def execute_query_one_async_with_connection(
+        self, connection: Any, query: str, **arguments: Any
+    ) -> dict[str, Any]:
+        return first(await self.execute_query_all_async_with_connection(connection, query, **arguments))
+
+    @override
+    async def execute_query_all_async_with_connection(
+        self, connection: Any, query: str, **arguments: Any
+    ) -> list[dict[str, Any]]:
+        return await connections.async_adapter(connection).query(query, arguments, self._rendering.json)
 
     @abc.abstractmethod
     def _run(self, operation: Operation[T]) -> T:

@@ -131,13 +131,40 @@ async def test_a_refused_value_is_our_error(app, caller):
     await caller.rollback()
 
 
-async def test_no_lock_timeout_is_left_behind(app, autocommit_caller):
-    await done(autocommit_caller.execute("begin"))
-    await defer(app, autocommit_caller)
-    await autocommit_caller.call(app.job_manager.cancel_job_by_id, 1, connection=autocommit_caller.connection)
-    await done(
-        autocommit_caller.execute("do $$ begin assert current_setting('lock_timeout') = '0', 'it was set'; end $$")
-    )
+@pytest.mark.parametrize("kind", ["psycopg_async", "asyncpg"])
+async def test_no_verb_leaves_a_lock_timeout_behind(app, database, kind):
+    """A worker's statements limit their waiting for the rest of the transaction, which is not theirs here."""
+    async with KINDS[kind](database, autocommit=False) as caller:
+        manager, on_it = app.job_manager, {"connection": caller.connection}
+        await defer(app, caller)
+        await defer(app, caller)
+        await manager.cancel_job_by_id_async(1, **on_it)
+        await manager.finish_job_by_id_async(2, Status.FAILED, delete_job=False, **on_it)
+        await manager.retry_job_by_id_async(2, datetime.datetime.now(datetime.UTC), **on_it)
+        await manager.get_job_status_async(1, **on_it)
+        await manager.list_jobs_async(**on_it)
+        await manager.list_queues_async(**on_it)
+        await manager.list_jobs_to_abort_async(**on_it)
+        await caller.execute("do $$ begin assert current_setting('lock_timeout') = '0', 'it was set'; end $$")
+
+
+async def test_the_users_own_sql(app, caller):
+    """In the transaction, and with the connector's JSON functions."""
+    connector = app.connector
+    colour = "_async" if caller.is_async else ""
+    fetch_all = getattr(connector, f"execute_query_all{colour}_with_connection")
+    fetch_one = getattr(connector, f"execute_query_one{colour}_with_connection")
+    await done(caller.execute("create table orders (items jsonb)"))
+    query = "insert into orders values (%(items)s) returning items"
+    assert await done(fetch_one(caller.connection, query, items={"a": [1]})) == {"items": {"a": [1]}}
+    assert await done(fetch_all(caller.connection, "select items from orders")) == [{"items": {"a": [1]}}]
+    with pytest.raises(exceptions.NoResult):
+        await done(fetch_one(caller.connection, "select from orders where false"))
+    await caller.rollback()
+    with pytest.raises(exceptions.ConnectorException, match="does not support external connections"):
+        await done(
+            getattr(testing.InMemoryConnector(), f"execute_query_one{colour}_with_connection")(object(), "select 1")
+        )
 
 
 async def test_the_other_colour(app, caller):

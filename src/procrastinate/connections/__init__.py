@@ -6,7 +6,7 @@ No driver is imported to find out whose connection it is: if the object exists, 
 from __future__ import annotations
 
 import importlib
-from typing import Any, TypeVar
+from typing import Any
 
 from procrastinate import exceptions
 from procrastinate.connections.adapter import (
@@ -17,7 +17,6 @@ from procrastinate.connections.adapter import (
     Translation,
     errors_translated,
 )
-from procrastinate.store.operation import Operation
 
 __all__ = [
     "Adapter",
@@ -25,12 +24,9 @@ __all__ = [
     "Rendering",
     "SyncAdapter",
     "Translation",
+    "adapt",
     "errors_translated",
-    "run",
-    "run_async",
 ]
-
-T = TypeVar("T")
 
 # Drivers, which are also the names of the modules next to this one.
 DRIVERS = ("psycopg", "asyncpg", "sqlalchemy", "psycopg2", "aiopg")
@@ -42,24 +38,24 @@ ASYNC_KINDS = (
 )
 
 
-def run(operation: Operation[T], connection: Any, rendering: Rendering) -> T:
-    """Answer an operation on the caller's connection and in its transaction, which is never committed.
+def sync_adapter(connection: Any) -> SyncAdapter:
+    """Return what speaks on the caller's sync connection, in its transaction, which is never committed.
 
     Raises ConnectorException for what is no sync connection to PostgreSQL.
     """
     adapter = adapt(connection)
     if isinstance(adapter, SyncAdapter):
-        return adapter.run(operation, rendering)
+        return adapter
     raise _misfit(
         connection, adapter, f"A sync verb takes {SYNC_KINDS}.", "use the async verb: `await task.defer_async(...)`"
     )
 
 
-async def run_async(operation: Operation[T], connection: Any, rendering: Rendering) -> T:
-    """Do as `run`, asynchronously."""
+def async_adapter(connection: Any) -> AsyncAdapter:
+    """Do as `sync_adapter` for async connections."""
     adapter = adapt(connection)
     if isinstance(adapter, AsyncAdapter):
-        return await adapter.run(operation, rendering)
+        return adapter
     raise _misfit(
         connection, adapter, f"An async verb takes {ASYNC_KINDS}.", "use the sync verb, in a thread: `task.defer(...)`"
     )
