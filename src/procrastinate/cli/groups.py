@@ -11,7 +11,11 @@ from typing import Any
 import click
 from typing_extensions import override
 
+from procrastinate import exceptions
 from procrastinate.cli import loading
+
+WATCHDOG_EXIT_CODE = 75
+"""Says that a worker ended because it could not reach its database: sysexits.h's "try again later" (EX_TEMPFAIL)."""
 
 
 class LazyGroup(click.Group):
@@ -51,7 +55,7 @@ class LazyGroup(click.Group):
                 # Whoever read our output has enough, as in `procrastinate schema --read | head`: click ends quietly.
                 raise
             report(error, show_traceback=isinstance(ctx.obj, loading.GlobalOptions) and ctx.obj.is_debug)
-            ctx.exit(1)
+            ctx.exit(WATCHDOG_EXIT_CODE if isinstance(error, exceptions.WorkerStopped) else 1)
 
 
 def report(error: Exception, *, show_traceback: bool) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Callable, Sequence
 
 from typing_extensions import override
 
-from procrastinate import connector
+from procrastinate import connector, exceptions
 from procrastinate.store.channels import channels_for
 from procrastinate.worker.service import Service
 
@@ -40,7 +41,16 @@ class Listener(Service):
 
     @override
     async def run(self) -> None:
-        await self._connector.listen_notify(self._receive, self._channels, self._listening)
+        try:
+            async with asyncio.timeout(connector.LISTEN_TIMEOUT) as patience:
+
+                def listening() -> None:
+                    patience.reschedule(None)
+                    self._listening()
+
+                await self._connector.listen_notify(self._receive, self._channels, listening)
+        except TimeoutError as error:
+            raise exceptions.ConnectionLost("LISTEN was not answered") from error
 
     def _listening(self) -> None:
         self.works()

@@ -7,10 +7,12 @@ jobs would run twice.
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 import time
+from collections.abc import Callable
 
-from procrastinate import connector
+from procrastinate import connector, exceptions
 from procrastinate.store.workers import UpdateHeartbeat
 
 logger = logging.getLogger(__name__)
@@ -21,9 +23,9 @@ LONGEST_RETRY_PAUSE = 1.0
 class Presence:
     """Beats until it is stopped, which is the last thing that a worker does."""
 
-    def __init__(self, connector: connector.BaseConnector, worker_id: int, interval: float) -> None:
-        """Beat for `worker_id` every `interval` seconds on `connector`: sync, and for this thread alone."""
-        self._connector = connector
+    def __init__(self, make_connector: Callable[[], connector.BaseConnector], worker_id: int, interval: float) -> None:
+        """Beat for `worker_id` every `interval` seconds on a connector that is sync, and for this thread alone."""
+        self._make_connector = make_connector
         self._worker_id = worker_id
         self._interval = interval
         self._stop = threading.Event()
@@ -41,18 +43,20 @@ class Presence:
         self._thread.join(seconds)
 
     def _beat(self) -> None:
+        pulse = _Pulse(self._make_connector(), self._worker_id)
         pause = self._interval
         while not self._stop.wait(pause):
             try:
-                self._connector.open()
-                was_known = self._connector.run(UpdateHeartbeat(worker_id=self._worker_id, revive=True))
+                was_known = pulse.beat(self._interval + LONGEST_RETRY_PAUSE)
             except Exception as error:  # noqa: BLE001  nothing may end the signs of life
                 pause = min(self._interval, LONGEST_RETRY_PAUSE)
                 self._failed(error)
+                if pulse.is_stuck:
+                    pulse = _Pulse(self._make_connector(), self._worker_id)
             else:
                 pause = self._interval
                 self._succeeded(was_known=was_known)
-        self._connector.close()
+        pulse.close()
 
     def _failed(self, error: Exception) -> None:
         if not self._is_failing:
@@ -71,3 +75,37 @@ class Presence:
                 self._worker_id,
                 extra={"action": "worker_revived", "worker_id": self._worker_id},
             )
+
+
+class _Pulse:
+    """Beats on one connector, each time in a thread that can be left alone if the connection fell silent."""
+
+    def __init__(self, own_connector: connector.BaseConnector, worker_id: int) -> None:
+        self._connector = own_connector
+        self._operation = UpdateHeartbeat(worker_id=worker_id, revive=True)
+        self.is_stuck = False
+
+    def beat(self, seconds: float) -> bool:
+        """Beat once; return whether the worker was known. Raises ConnectionLost if there is no answer in time."""
+        answers: queue.SimpleQueue[bool | Exception] = queue.SimpleQueue()
+        threading.Thread(target=self._ask, args=[answers], name="procrastinate beat", daemon=True).start()
+        try:
+            answer = answers.get(timeout=seconds)
+        except queue.Empty:
+            self.is_stuck = True
+            raise exceptions.ConnectionLost(f"The database did not answer within {seconds:g} s") from None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _ask(self, answers: queue.SimpleQueue[bool | Exception]) -> None:
+        try:
+            self._connector.open()
+            answers.put(self._connector.run(self._operation))
+        except Exception as error:  # noqa: BLE001  handed over
+            answers.put(error)
+        if self.is_stuck:
+            self.close()
+
+    def close(self) -> None:
+        self._connector.close()

@@ -6,6 +6,7 @@ import abc
 import asyncio
 import logging
 import random
+import time
 
 from procrastinate import exceptions
 
@@ -23,6 +24,8 @@ class Service(abc.ABC):
 
     name: str
     failures: int = 0
+    # When the first of the failures in a row was, on the monotonic clock.
+    failing_since: float = 0.0
 
     @abc.abstractmethod
     async def run(self) -> None:
@@ -49,6 +52,8 @@ async def keep_running(service: Service) -> None:
             raise
         except Exception as error:
             service.failures += 1
+            if service.failures == 1:
+                service.failing_since = time.monotonic()
             pause = min(FIRST_PAUSE * 2 ** (service.failures - 1), LONGEST_PAUSE) * random.uniform(0.5, 1)
             logger.log(
                 logging.ERROR if service.failures == 1 else logging.DEBUG,

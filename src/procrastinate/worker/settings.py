@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ WORKER_NAME = "worker"
 WORKER_CONCURRENCY = 1
 FETCH_JOB_POLLING_INTERVAL = 5.0
 ABORT_JOB_POLLING_INTERVAL = 5.0
+# Ours take milliseconds, and some tenths of a second if they wait for somebody's row.
+LONGEST_STATEMENT = 30.0
 
 
 class WorkerOptions(TypedDict, total=False):
@@ -122,6 +125,11 @@ class WorkerSettings:
     database_timeout: float | None = attrs.field(default=300.0, validator=_positive)
     task_middleware: list[TaskMiddleware] = attrs.field(default=None, converter=_task_middleware)
     worker_middleware: list[WorkerMiddleware] = attrs.field(default=None, converter=_worker_middleware)
+
+    @property
+    def statement_timeout(self) -> float:
+        """How long to wait for an answer before the connection counts as lost."""
+        return min((self.database_timeout or math.inf) / 10, LONGEST_STATEMENT)
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> WorkerSettings:

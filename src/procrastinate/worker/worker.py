@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Protocol
 
 from procrastinate import connector, exceptions, jobs, signals
@@ -19,6 +19,7 @@ from procrastinate.store.workers import RegisterWorker, UnregisterWorker
 from procrastinate.tasks import Task
 from procrastinate.worker.aborts import AbortPoller
 from procrastinate.worker.completer import Completer
+from procrastinate.worker.deadline import Deadline
 from procrastinate.worker.executor import Executor
 from procrastinate.worker.fetcher import Fetcher
 from procrastinate.worker.housekeeping import Housekeeping
@@ -165,7 +166,8 @@ class _Life:
     def __init__(self, worker: Worker, stop_event: asyncio.Event) -> None:
         self._worker = worker
         self._settings = worker.settings
-        self._connector = worker.app.connector
+        self._app_connector = worker.app.connector
+        self._connector = Deadline(worker.app.connector, self._settings.statement_timeout)
         self._stop_event = stop_event
         self._logger = worker.logger
         self._failure: BaseException | None = None
@@ -177,10 +179,7 @@ class _Life:
         await run_flow_async(check_schema(), self._connector.run_async)
         worker_id = await self._connector.run_async(RegisterWorker(worker_name=settings.name))
         self._worker.worker_id = worker_id
-        side_connector = self._connector.side_connector()
-        presence = Presence(
-            side_connector or self._connector.get_sync_connector(), worker_id, settings.update_heartbeat_interval
-        )
+        presence = Presence(self._connector_apart, worker_id, settings.update_heartbeat_interval)
         presence.start()
         where = f"queues {', '.join(settings.queues)}" if settings.queues else "all queues"
         self._logger.info("Starting worker on %s", where, extra=self._worker.log_extra("start_worker"))
@@ -192,6 +191,10 @@ class _Life:
         self._logger.info("Stopped worker on %s", where, extra=self._worker.log_extra("stop_worker"))
         if self._failure is not None:
             raise self._failure
+
+    def _connector_apart(self) -> connector.BaseConnector:
+        """Return a connector for a thread."""
+        return self._app_connector.side_connector() or self._app_connector.get_sync_connector()
 
     async def _work(self, worker_id: int, presence: Presence) -> None:
         settings = self._settings
@@ -232,7 +235,7 @@ class _Life:
             until_drained.append(Listener(self._connector, queues, self._look_for_jobs, stager.wake, aborts.wake))
         for service in [*until_drained, fetcher, stager, housekeeping, PeriodicDeferrer(self._connector, schedule)]:
             self._start(service)
-        watchdog = asyncio.create_task(self._watch(presence), name="watchdog")
+        watchdog = asyncio.create_task(self._watch(presence, [fetcher, completer]), name="watchdog")
         try:
             await self._stop_event.wait()
             fetcher.stop()
@@ -321,11 +324,13 @@ class _Life:
             self._failure = error
         self._stop_event.set()
 
-    async def _watch(self, presence: Presence) -> None:
+    async def _watch(self, presence: Presence, vital: Sequence[Service]) -> None:
         timeout = self._settings.database_timeout
         while timeout is not None:
-            silence = time.monotonic() - presence.last_success
-            if silence > timeout + self._settings.update_heartbeat_interval:
+            now = time.monotonic()
+            silences = [now - service.failing_since for service in vital if service.failures]
+            silence = max(now - presence.last_success - self._settings.update_heartbeat_interval, *silences, 0)
+            if silence > timeout:
                 self._fail(exceptions.WorkerStopped(f"The database could not be reached for {silence:.0f} s"))
                 return
             await asyncio.sleep(1 + timeout / 10)
