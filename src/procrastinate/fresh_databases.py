@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class NamedServer:
 
 
 @contextlib.contextmanager
-def running_server(conninfo: str | None = None, version: int | None = None) -> Iterator[PostgresServer | NamedServer]:
+def running_server(conninfo: str | None = None, version: int | None = None) -> Generator[PostgresServer | NamedServer]:
     """Give a server in which databases may be created.
 
     Args:
@@ -61,7 +61,7 @@ def _roomy_memory() -> Path | None:
 
 
 @contextlib.contextmanager
-def template_with_schema(server: PostgresServer | NamedServer) -> Iterator[str]:
+def template_with_schema(server: PostgresServer | NamedServer) -> Generator[str]:
     """Give the name of a database with the schema, to be copied; nobody may stay connected to it."""
     with new_database(server) as conninfo:
         with psycopg.connect(conninfo, autocommit=True) as connection:
@@ -70,7 +70,7 @@ def template_with_schema(server: PostgresServer | NamedServer) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def new_database(server: PostgresServer | NamedServer, template: str = "template0") -> Iterator[str]:
+def new_database(server: PostgresServer | NamedServer, template: str = "template0") -> Generator[str]:
     """Give the conninfo of a new copy of the database `template`, dropped at the end whoever is connected.
 
     Raises ConnectorException if the server cannot be reached or refuses.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar
 
 import attrs
@@ -125,9 +126,14 @@ class InMemoryConnector(connector.BaseAsyncConnector):
         return self._store.periodic_defers
 
     @property
-    def current_locks(self) -> list[str]:
+    def job_counter(self) -> Iterator[int]:
+        """The ids of the jobs that come next."""
+        return itertools.count(self._store.next_job_id)
+
+    @property
+    def current_locks(self) -> set[str]:
         """The locks that running jobs hold."""
-        return [row["lock"] for row in self._rows("doing") if row["lock"] is not None]
+        return {row["lock"] for row in self._rows("doing") if row["lock"] is not None}
 
     @property
     def finished_jobs(self) -> list[dict[str, Any]]:

@@ -53,7 +53,8 @@ def test_what_users_look_at():
     connector.run(jobs.DeferJobs(jobs=[JOB]))
     assert connector.jobs[1]["args"] == {"a": [1, 2]}
     connector.run(jobs.FetchJobs(queues=None, worker_id=worker_id, limit=1))
-    assert connector.current_locks == ["x"]
+    assert connector.current_locks == {"x"}
+    assert next(connector.job_counter) == 2
     assert [event["type"] for event in connector.events[1]] == ["deferred", "started"]
     assert [name for name, _ in connector.queries] == ["register_worker", "defer_jobs", "fetch_jobs"]
     connector.open()

@@ -313,4 +313,4 @@ def test_reset(app, connector):
     assert app.check_connection() is True
     assert t.defer() == 1
     name, parameters = connector.queries[-1]
-    assert (name, parameters["jobs"][0].task_name) == ("defer_jobs", "t")
+    assert (name, parameters["job"].task_name) == ("defer_job", "t")

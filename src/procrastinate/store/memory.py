@@ -195,7 +195,12 @@ class MemoryStore:
 
     # … changing them …
 
-    def _next_job_id(self) -> int:
+    @property
+    def next_job_id(self) -> int:
+        """The id that the next job will have."""
+        return self._last_job_id + 1
+
+    def _take_job_id(self) -> int:
         self._last_job_id += 1
         return self._last_job_id
 
@@ -267,7 +272,7 @@ class MemoryStore:
     def _defer_job(self, operation: jobs.DeferJob) -> Sequence[Row]:
         job = operation.job
         _check_job(job)
-        job_id = self._next_job_id()
+        job_id = self._take_job_id()
         if self._is_taken(job.queueing_lock):
             return []
         self._notify_inserted([self._insert(job_id, job, job.scheduled_at)])
@@ -282,7 +287,7 @@ class MemoryStore:
     def _defer_jobs(self, operation: jobs.DeferJobs) -> Sequence[Row]:
         for job in operation.jobs:
             _check_job(job)
-        batch = [(self._next_job_id(), job) for job in operation.jobs]
+        batch = [(self._take_job_id(), job) for job in operation.jobs]
         taken: set[str | None] = set()
         free: list[tuple[int, int, Job]] = []
         for position, (job_id, job) in enumerate(batch, 1):
@@ -585,7 +590,7 @@ class MemoryStore:
         _check_job(job)
         if key in self.periodic_defers and self.periodic_defers[key] >= operation.defer_timestamp:
             return []
-        job_id = self._next_job_id()
+        job_id = self._take_job_id()
         if self._is_taken(job.queueing_lock):
             return [(None,)]
         self.periodic_defers[key] = operation.defer_timestamp
