@@ -123,8 +123,9 @@ class Program:
 
         @app.task(name="abort_self", pass_context=True)
         async def abort_self(context, label, swallow=False):
-            await context.app.job_manager.cancel_job_by_id_async(context.job.id, abort=True)
             try:
+                # The cancellation may come before this returns.
+                await context.app.job_manager.cancel_job_by_id_async(context.job.id, abort=True)
                 await asyncio.sleep(60)
             except asyncio.CancelledError:
                 if not swallow:
@@ -137,8 +138,9 @@ class Program:
 
         @app.task(name="abort_then_fail", pass_context=True, retry=2)
         async def abort_then_fail(context, label):
-            await context.app.job_manager.cancel_job_by_id_async(context.job.id, abort=True)
             try:
+                # The cancellation may come before this returns.
+                await context.app.job_manager.cancel_job_by_id_async(context.job.id, abort=True)
                 await asyncio.sleep(60)
             except asyncio.CancelledError:
                 raise ValueError(label) from None
