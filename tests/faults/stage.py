@@ -294,8 +294,11 @@ class Stage:
         self.promise(not orphans, f"{orphans} jobs run under no worker")
         fresh = self.query("select count(*)::int from procrastinate_workers where last_heartbeat > now() - interval '1 minute'")
         ended_well = sum(process.popen.returncode == 0 for process in self.processes)
+        unregistered = [process for process in self.processes if process.popen.returncode == 0]
         self.promise(
-            fresh[0][0] <= len(self.processes) - ended_well, f"{fresh[0][0]} workers are registered that stopped in order"
+            fresh[0][0] <= len(self.processes) - ended_well,
+            f"{fresh[0][0]} workers are registered that stopped in order:\n"
+            + "\n".join(process.log[-2000:] for process in unregistered),
         )
         deadlocks = self.query("select deadlocks::int from pg_stat_database where datname = current_database()")
         self.promise(deadlocks[0][0] == 0, f"{deadlocks[0][0]} deadlocks")

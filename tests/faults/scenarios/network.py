@@ -12,6 +12,7 @@ from faults.link import TO_CLIENT
 from faults.proxy import FaultProxy
 from faults.stage import Process, Stage
 from faults.suite import scenario
+from procrastinate.cli.groups import WATCHDOG_EXIT_CODE
 
 # A worker here gives up on a statement after a tenth of this, and on the database after all of it.
 DATABASE_TIMEOUT = 20.0
@@ -84,58 +85,57 @@ def silent_in_each_phase(stage: Stage) -> None:
 
 @scenario("Network: the connection that listens goes half-open", trials=1)
 def half_open_listener(stage: Stage) -> None:
-    with FaultProxy(stage.conninfo) as proxy:
-        _worker(stage, proxy, fetch_job_polling_interval=600)
-        _runs(stage, 5, RECOVERY, is_recovery=False)
-        proxy.add(wire_faults.Freeze(kinds=("listen",), times=1))
-        _runs(stage, 5, LISTEN_RECOVERY)
-        for _ in range(3):
-            start = time.monotonic()
-            _runs(stage, 1, LISTEN_RECOVERY)
-        stage.promise(time.monotonic() - start < 5, "jobs are heard of at once again")
+    proxy = stage.proxy()
+    _worker(stage, proxy, fetch_job_polling_interval=600)
+    _runs(stage, 5, RECOVERY, is_recovery=False)
+    proxy.add(wire_faults.Freeze(kinds=("listen",), times=1))
+    _runs(stage, 5, LISTEN_RECOVERY)
+    for _ in range(3):
+        start = time.monotonic()
+        _runs(stage, 1, LISTEN_RECOVERY)
+    stage.promise(time.monotonic() - start < 5, "jobs are heard of at once again")
 
 
 @scenario("Network: connections are cut in the middle of a message, at random", in_short=True)
 def cut_in_the_middle(stage: Stage) -> None:
-    with FaultProxy(stage.conninfo) as proxy:
-        worker = _worker(stage, proxy)
-        ids = stage.defer("work", 1_000 if stage.is_long else 200, seconds=0.01, padding="x" * 500)
-        while stage.count(f"id between {min(ids)} and {max(ids)} and status in ('todo', 'doing')"):
-            proxy.add(wire_faults.CutAfterBytes(count=stage.dice.randrange(1, 20_000), times=2))
-            time.sleep(stage.dice.uniform(0.2, 1))
-        stage.promise(worker.is_alive, "the worker is alive")
+    proxy = stage.proxy()
+    worker = _worker(stage, proxy)
+    stage.defer("work", 1_000 if stage.is_long else 200, seconds=0.01, padding="x" * 500)
+    for _ in range(40 if stage.is_long else 5):
+        with proxy.having(wire_faults.CutAfterBytes(count=stage.dice.randrange(1, 20_000), times=2)):
+            time.sleep(stage.dice.uniform(0.1, 0.6))
+    stage.recovers(lambda: not stage.left, "all jobs end", RECOVERY)
+    stage.promise(worker.is_alive, "the worker is alive")
 
 
 @scenario("Network: all connections freeze for 8 s and go on", in_short=True)
 def everything_freezes(stage: Stage) -> None:
-    with FaultProxy(stage.conninfo) as proxy:
-        workers = [_worker(stage, proxy) for _ in range(2)]
-        stage.defer("work", 100, seconds=0.1)
-        stage.defer("work", 4, seconds=10)
-        stage.until(lambda: all(map(stage.runs, workers)), "both work")
-        with proxy.having(wire_faults.Freeze()):
-            time.sleep(8 if stage.is_long else 5)
-        _runs(stage, 5, RECOVERY)
-        stage.settle()
-        stage.promise(all(worker.is_alive for worker in workers), "the workers are alive")
-        for worker in workers:
-            stage.promise(worker.count("The heartbeat fails") <= 1, "the heartbeat says once that it fails")
+    proxy = stage.proxy()
+    workers = [_worker(stage, proxy) for _ in range(2)]
+    stage.defer("work", 100, seconds=0.1)
+    stage.defer("work", 4, seconds=10)
+    stage.until(lambda: all(map(stage.runs, workers)), "both work")
+    with proxy.having(wire_faults.Freeze()):
+        time.sleep(8 if stage.is_long else 5)
+    _runs(stage, 5, RECOVERY)
+    stage.settle()
+    stage.promise(all(worker.is_alive for worker in workers), "the workers are alive")
+    for worker in workers:
+        stage.promise(worker.count("The heartbeat fails") <= 1, "the heartbeat says once that it fails")
 
 
 @scenario("Network: 50 ms of latency with 50 ms of jitter, 100 kB/s, no notifications", in_short=False)
 def slow_network(stage: Stage) -> None:
-    with FaultProxy(stage.conninfo) as proxy:
-        proxy.add(wire_faults.Latency(seconds=0.05, jitter=0.05))
-        proxy.add(wire_faults.Throttle(bytes_per_second=100_000))
-        proxy.add(wire_faults.DropNotifications())
-        _worker(stage, proxy)
-        _runs(stage, 200, 120, padding="x" * 200)
+    proxy = stage.proxy()
+    proxy.add(wire_faults.Latency(seconds=0.05, jitter=0.05))
+    proxy.add(wire_faults.Throttle(bytes_per_second=100_000))
+    proxy.add(wire_faults.DropNotifications())
+    _worker(stage, proxy)
+    _runs(stage, 200, 120, padding="x" * 200)
 
 
 @scenario("Network: gone, half-open, refusing or hanging: the watchdog ends the worker with an exit code of its own", in_short=True)
 def watchdog(stage: Stage) -> None:
-    from procrastinate.cli import WATCHDOG_EXIT_CODE  # noqa: PLC0415
-
     faults = [[wire_faults.Freeze()], [wire_faults.Reset(), wire_faults.Refuse()], [wire_faults.Reset(), wire_faults.Hang()]]
     for group in faults if stage.is_long else faults[:1]:
         with FaultProxy(stage.conninfo) as proxy:
