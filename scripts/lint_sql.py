@@ -27,7 +27,7 @@ OUR_NAME = re.compile(r"\b(?:idx_)?procrastinate_\w+")
 
 def main() -> int:
     migrations = sorted(STORE.glob("sql/migrations/*.sql"))
-    definitions = [*migrations, *STORE.glob("sql/schema.sql")]
+    definitions = [*migrations, *sorted(STORE.glob("sql/takeover/*.sql"))]
     operations = sorted(set(STORE.glob("sql/*.sql")) - set(definitions))
     known_names = set(OUR_NAME.findall("".join(path.read_text() for path in migrations)))
 

@@ -58,7 +58,7 @@ class SchemaManager:
         """Return SQL that takes the tables of the other implementation over, in one transaction of the caller's.
 
         For programs that run migrations in transactions of their own, such as Alembic. Nobody can use the tables until
-        the transaction ends, which takes about a minute for two million jobs: `upgrade` holds no lock for that long.
+        the transaction ends, half a minute or more for each million jobs: `upgrade` holds no lock for that long.
         """
         return takeover.whole_script(
             postgres.check_schema(schema), force=options.force, keep_events=options.keep_events

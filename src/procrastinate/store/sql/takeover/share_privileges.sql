@@ -20,7 +20,10 @@ begin
       and p.proowner <> (select relowner from pg_class where oid = job_table)
     union all
     select format(
-      'grant %s on %I to %s', privilege_type, t.target, case grantee when 0 then 'public' else grantee::regrole::text end
+      'grant %s on %I to %s',
+      privilege_type,
+      t.target,
+      case grantee when 0 then 'public' else grantee::regrole::text end
     )
     from (
       values
