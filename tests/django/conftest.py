@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
-import django
 import django.conf
 import psycopg.conninfo
 import pytest
 from asgiref.sync import SyncToAsync
 from django.core.management import call_command
 from django.db import connections
-
-from procrastinate.fresh_databases import new_database
+from django.test import override_settings
 from sample_site import settings as sample_settings
+
+import django
+from procrastinate.contrib.django import procrastinate_app
+from procrastinate.fresh_databases import new_database
 
 HERE = Path(__file__).parent
 
@@ -88,8 +91,6 @@ def use_database():
 @pytest.fixture
 def app():
     """The app of the project."""
-    from procrastinate.contrib.django import procrastinate_app
-
     return procrastinate_app.current_app
 
 
@@ -106,10 +107,6 @@ def work(app):
 @pytest.fixture
 def settings():
     """Change settings until the test ends: `settings(NAME=value)`."""
-    from contextlib import ExitStack
-
-    from django.test import override_settings
-
     with ExitStack() as stack:
         yield lambda **values: stack.enter_context(override_settings(**values))
 

@@ -5,9 +5,9 @@ import re
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
+from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from django.db import connection
 from django.urls import reverse
 from sample_site.shop import tasks
 
@@ -59,7 +59,7 @@ def act(client, name, *job_ids, **more):
 def messages(page):
     return [
         re.sub(r"\s+", " ", text).strip()
-        for text in re.findall(r'<li class="(?:success|warning)">(.*?)</li>', page.text, re.S)
+        for text in re.findall(r'<li class="(?:success|warning)">(.*?)</li>', page.text, re.DOTALL)
     ]
 
 
@@ -101,7 +101,7 @@ def test_the_list(client, some_jobs):
     assert "priority 4" in page
     assert "scheduled <time" in page
     assert "the lock" in page
-    assert [*reversed(sorted(v for k, v in some_jobs.items() if k != "worker"))] == listed(client)
+    assert sorted((job_id for kind, job_id in some_jobs.items() if kind != "worker"), reverse=True) == listed(client)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from django.apps import apps as django_apps
 from django.core.exceptions import ImproperlyConfigured
 from sample_site import ready
 from sample_site.shop import tasks
@@ -95,8 +96,6 @@ def test_the_proxy_stands_for_the_app(app):
 
 
 def test_the_config_gives_the_app(app):
-    from django.apps import apps as django_apps
-
     config = django_apps.get_app_config("procrastinate")
     assert isinstance(config, apps.ProcrastinateConfig)
     assert repr(config.app) == repr(app)
@@ -215,5 +214,5 @@ def test_what_is_installed():
 
 def test_neither_driver_for_workers(monkeypatch, app):
     monkeypatch.setattr("procrastinate.contrib.django.django_connector.package_is_installed", lambda name: False)
-    with pytest.raises(ImproperlyConfigured, match="psycopg 3 .* or aiopg"):
+    with pytest.raises(ImproperlyConfigured, match=r"psycopg 3 .* or aiopg"):
         app.connector.get_worker_connector()

@@ -9,10 +9,10 @@ from django.db import connection, transaction
 from sample_site.shop import tasks
 
 from procrastinate import exceptions
+from procrastinate.connector import BaseAsyncConnector
 from procrastinate.contrib.django import connector_params
 from procrastinate.contrib.django.django_connector import DjangoConnector
 from procrastinate.contrib.django.models import ProcrastinateJob
-from procrastinate.connector import BaseAsyncConnector
 from procrastinate.contrib.django.procrastinate_app import DjangoApp
 
 
@@ -33,9 +33,13 @@ async def test_the_async_verbs_work_too(db, app):
 
 
 def test_a_job_goes_with_the_transaction_that_deferred_it(db):
-    with pytest.raises(ZeroDivisionError), transaction.atomic():
-        tasks.ship.defer(name="x")
-        raise ZeroDivisionError
+    def fail_after_all():
+        with transaction.atomic():
+            tasks.ship.defer(name="x")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_after_all()
     assert not ProcrastinateJob.objects.exists()
 
     with transaction.atomic():

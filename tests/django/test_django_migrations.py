@@ -1,12 +1,13 @@
 """Django's migrations: for new projects, for databases that have the tables, and for those of the other project."""
 
 import io
+from pathlib import Path
 
 import psycopg
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
-from django.core.management.base import SystemCheckError
+from django.core.management.base import CommandError, SystemCheckError
 from django.db import connection, connections
 from django.db.migrations import Migration
 from django.db.migrations.loader import MigrationLoader
@@ -18,6 +19,7 @@ from procrastinate.fresh_databases import new_database
 from procrastinate.schema import SchemaManager
 
 SQUASHED = "0001_squashed_0041_post_retry_failed_job"
+OLD_SCHEMA = Path(__file__).parent.parent / "takeover" / "old_schema.sql"
 
 
 def applied():
@@ -76,7 +78,7 @@ def test_tables_that_are_there_already_are_left_as_they_are(empty_db, app):
 
 def test_projects_that_depend_on_a_former_migration_find_it(empty_db, monkeypatch):
     class Dependent(Migration):
-        dependencies = [("procrastinate", "0036_add_worker_model")]
+        dependencies = (("procrastinate", "0036_add_worker_model"),)
 
     def load_disk(self):
         original(self)
@@ -151,3 +153,50 @@ def test_sql_can_be_printed(db):
     call_command("sqlmigrate", "procrastinate", SQUASHED, stdout=out)
     assert "create table procrastinate_jobs" in out.getvalue()
     assert "insert into procrastinate_migrations" in out.getvalue()
+
+
+@pytest.fixture
+def old_tables(empty_db):
+    """Django's database with the tables of the other project, as its own migrations leave it, and two jobs."""
+    with psycopg.connect(empty_db, autocommit=True) as other:
+        other.execute(OLD_SCHEMA.read_bytes())
+        other.execute(
+            "insert into procrastinate_jobs (queue_name, task_name, args) values ('q', 'first', '{\"a\": 1}');"
+            "insert into procrastinate_jobs (queue_name, task_name, scheduled_at) values ('q', 'second', 'tomorrow')"
+        )
+        yield other
+
+
+@pytest.mark.parametrize("by_django", [True, False])
+def test_tables_of_the_other_project_are_taken_over(old_tables, app, capsys, by_django):
+    if by_django:
+        recorder = MigrationRecorder(connection)
+        recorder.ensure_schema()
+        for name in replaced():
+            recorder.record_applied("procrastinate", name)
+    migrate()
+    assert "Adopting the tables" in capsys.readouterr().out
+    assert [(job.task_name, job.task_kwargs, job.status) for job in app.job_manager.list_jobs()] == [
+        ("first", {"a": 1}, "todo"),
+        ("second", {}, "todo"),
+    ]
+    assert app.schema_manager.is_applied()
+    assert app.schema_manager.verify() == []
+    assert {SQUASHED, "0042_take_over"} <= set(applied())
+    migrate()
+    assert capsys.readouterr().out == ""
+
+
+def test_tables_are_not_taken_over_while_workers_live(old_tables):
+    old_tables.execute("insert into procrastinate_workers default values")
+    with pytest.raises(CommandError, match="Workers gave a sign of life"):
+        migrate()
+    old_tables.execute("delete from procrastinate_workers")
+    migrate()
+    assert "0042_take_over" in applied()
+
+
+def test_the_sql_of_a_takeover_can_be_printed(db):
+    out = io.StringIO()
+    call_command("sqlmigrate", "procrastinate", "0042_take_over", stdout=out)
+    assert "refuse" in out.getvalue() or "procrastinate_old_events" in out.getvalue()

@@ -130,7 +130,7 @@ def test_relations_are_read_only(job, app):
     worker = ProcrastinateWorker.objects.get(
         id=app.connector.execute_query_one("insert into procrastinate_workers default values returning id")["id"]
     )
-    for write in (lambda: worker.procrastinatejob_set.add(job), lambda: worker.procrastinatejob_set.clear()):
+    for write in (lambda: worker.procrastinatejob_set.add(job), worker.procrastinatejob_set.clear):
         with pytest.raises(exceptions.ReadOnlyModel):
             write()
 

@@ -100,7 +100,7 @@ async def test_the_async_verbs(db, app):
     assert (await sample.add.aget_result(result.id)).status == Status.SUCCESSFUL
 
 
-@pytest.mark.parametrize(("kind", "error"), [("own", sample.Trouble), ("builtin", ValueError)])
+@pytest.mark.parametrize(("kind", "error"), [("own", sample.TroubleError), ("builtin", ValueError)])
 def test_failures_are_told(db, work, heard, kind, error):
     result = sample.fail.enqueue(kind=kind)
     work()
@@ -159,9 +159,13 @@ def test_run_after_without_time_zones(db, settings):
 
 
 def test_tasks_go_with_their_transaction(db):
-    with pytest.raises(ZeroDivisionError), transaction.atomic():
-        sample.add.enqueue(1)
-        raise ZeroDivisionError
+    def fail_after_all():
+        with transaction.atomic():
+            sample.add.enqueue(1)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_after_all()
     assert not ProcrastinateJob.objects.exists()
     with transaction.atomic():
         sample.add.enqueue(1)

@@ -11,7 +11,7 @@ else:
 contexts = []
 
 
-class Trouble(Exception):
+class TroubleError(Exception):
     pass
 
 
@@ -38,7 +38,7 @@ def tell(context, word):
 
 @task
 def fail(kind):
-    raise {"own": Trouble, "builtin": ValueError}[kind]("so it is")
+    raise {"own": TroubleError, "builtin": ValueError}[kind]("so it is")
 
 
 @task

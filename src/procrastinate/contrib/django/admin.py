@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # Django has no types.
-# pyright: basic
+# pyright: basic, reportReturnType=false, reportAttributeAccessIssue=false
 import functools
 from typing import Any, ClassVar
 

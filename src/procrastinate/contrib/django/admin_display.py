@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # Django has no types.
-# pyright: basic
+# pyright: basic, reportReturnType=false, reportOperatorIssue=false
 import datetime
 import json
 from collections.abc import Iterator

@@ -22,11 +22,12 @@ REPLACED = 41
 def check_settings(_app_configs: Any = None, **_: Any) -> list[checks.CheckMessage]:
     """Check the settings against each other."""
     alias = settings.DATABASE_ALIAS
-    if alias not in connections.settings:
+    databases: Any = connections.settings
+    if alias not in databases:
         return [
             checks.Error(
                 f"PROCRASTINATE_DATABASE_ALIAS is {alias!r}, and DATABASES has no such database.",
-                hint=f"It has: {', '.join(connections.settings)}.",
+                hint=f"It has: {', '.join(databases)}.",
                 id="procrastinate.E001",
             )
         ]

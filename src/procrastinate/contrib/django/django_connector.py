@@ -79,7 +79,7 @@ class DjangoConnector(connector.BaseAsyncConnector):
             _, rows = self._execute(statement.text, statement.parameters)
             return operation.decode(rows, self._rendering.json)
 
-    def _undone_if_refused(self, operation: Operation[Any]) -> contextlib.AbstractContextManager[None]:
+    def _undone_if_refused(self, operation: Operation[Any]) -> Any:
         if operation.atomic:
             # Its first `with` connects, so a wrong database must have been refused before.
             return transaction.atomic(using=postgres_connection(self.alias).alias)
@@ -182,7 +182,7 @@ class DjangoConnector(connector.BaseAsyncConnector):
         raise ImproperlyConfigured("A worker needs psycopg 3 (pip install psycopg[binary]) or aiopg.")
 
 
-def _worker_connector(kind: type[Any], own: DjangoConnector, **arguments: Any) -> connector.BaseAsyncConnector:
+def _worker_connector(kind: type[Any], own: DjangoConnector, **arguments: Any) -> Any:
     def get_sync_connector(_self: connector.BaseConnector) -> connector.BaseConnector:
         return own
 

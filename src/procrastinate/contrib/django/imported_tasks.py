@@ -1,5 +1,8 @@
 """The tasks of a Django project's app, among them those that were declared with Django's own `@task`."""
 
+# Django has no types.
+# pyright: basic
+
 from __future__ import annotations
 
 from typing import Any

@@ -28,17 +28,15 @@ def _guarded(name: str) -> Any:
     """Return a method of QuerySet that refuses first, and else does as the original."""
     original = getattr(models.QuerySet, name)
 
-    if name.startswith("a"):
+    def guarded(self: Any, *args: Any, **kwargs: Any) -> Any:
+        _refuse_if_read_only()
+        return original(self, *args, **kwargs)
 
-        async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-            _refuse_if_read_only()
-            return await original(self, *args, **kwargs)
-    else:
+    async def guarded_async(self: Any, *args: Any, **kwargs: Any) -> Any:
+        _refuse_if_read_only()
+        return await original(self, *args, **kwargs)
 
-        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-            _refuse_if_read_only()
-            return original(self, *args, **kwargs)
-
+    method = guarded_async if name.startswith("a") else guarded
     method.__name__, method.__doc__ = name, original.__doc__
     for attribute in ("alters_data", "queryset_only"):
         if hasattr(original, attribute):
@@ -77,8 +75,8 @@ class ReadOnlyManager(models.Manager.from_queryset(ReadOnlyQuerySet)):
         """Raise ReadOnlyModel."""
         raise exceptions.ReadOnlyModel
 
-    @override
     def get_queryset(self) -> ReadOnlyQuerySet[Any]:
+        """Return all rows, to be read from the right database."""
         queryset: ReadOnlyQuerySet[Any] = super().get_queryset()
         # Not where an instance's relations are followed: they stay in its database.
         has_database = self._db is not None or bool(self._hints) or settings.DATABASE_ALIAS == "default"

@@ -111,7 +111,7 @@ def create_app(blueprint: blueprints.Blueprint) -> DjangoApp:
     app = DjangoApp(
         connector=DjangoConnector(alias=settings.DATABASE_ALIAS),
         import_paths=list(get_import_paths()),
-        worker_defaults=settings.WORKER_DEFAULTS,
+        worker_defaults=cast("Any", settings.WORKER_DEFAULTS),
         periodic_defaults=settings.PERIODIC_DEFAULTS,
     )
     if blueprint.tasks:

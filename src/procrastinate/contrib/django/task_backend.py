@@ -25,7 +25,7 @@ from django.utils.module_loading import import_string
 from typing_extensions import override
 
 from procrastinate import types
-from procrastinate.contrib.django import procrastinate_app
+from procrastinate.app import App
 from procrastinate.job_context import JobContext
 from procrastinate.store.inspection import FindJobs, JobFilter, JobRecord
 from procrastinate.store.operation import Operation, run_flow, run_flow_async
@@ -57,6 +57,11 @@ BaseTaskBackend: Any = importlib.import_module(f"{PACKAGE}.backends.base").BaseT
 Status: Any = _base.TaskResultStatus
 
 LARGEST_ID = 2**63 - 1
+
+
+def _app() -> App:
+    return apps.get_app_config("procrastinate").app
+
 
 STATUSES = {
     "todo": Status.READY,
@@ -97,7 +102,7 @@ class ProcrastinateBackend(BaseTaskBackend):
         """
         self.validate_task(task)
         at = task.run_after
-        deferrer = procrastinate_app.current_app.configure_task(
+        deferrer = _app().configure_task(
             task.module_path,
             queue=task.queue_name,
             priority=task.priority,
@@ -109,7 +114,6 @@ class ProcrastinateBackend(BaseTaskBackend):
         _signals.task_enqueued.send(type(self), task_result=result)
         return result
 
-    @override
     def get_result(self, result_id: str) -> Any:
         """Return the result of a job. Raises TaskResultDoesNotExist if no task of the framework has this id."""
         record = _find(int(result_id)) if str(result_id).isdecimal() else None
@@ -118,8 +122,8 @@ class ProcrastinateBackend(BaseTaskBackend):
             raise _errors.TaskResultDoesNotExist(result_id)
         return _recorded_result(task, record, self.alias)
 
-    @override
-    def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
+    def check(self, **_: Any) -> list[checks.CheckMessage]:
+        """Check that the app is there that the backend needs."""
         if apps.is_installed("procrastinate.contrib.django"):
             return []
         return [
@@ -139,7 +143,7 @@ def _lookup(job_id: int | None) -> FindJobs:
 
 
 def _find(job_id: int) -> JobRecord | None:
-    connector = procrastinate_app.current_app.connector.get_sync_connector()
+    connector = _app().connector.get_sync_connector()
     return next(iter(connector.run(_lookup(job_id))), None) if job_id <= LARGEST_ID else None
 
 
@@ -214,8 +218,7 @@ def runner(name: str) -> Task[..., Any] | None:
         return await run_flow_async(_run(task, context, args, kwargs), lambda step: step.do_async())
 
     function = run_async if inspect.iscoroutinefunction(task.func) else run
-    app = procrastinate_app.current_app
-    return Task(function, blueprint=app, name=name, queue=task.queue_name, priority=task.priority, pass_context=True)
+    return Task(function, blueprint=_app(), name=name, queue=task.queue_name, priority=task.priority, pass_context=True)
 
 
 def _run(task: Any, context: JobContext, args: list[Any], kwargs: dict[str, Any]) -> Generator[Step, Any, Any]:
@@ -305,7 +308,7 @@ class Signal(Step):
         with_traceback = self.error and self.error.__traceback__
         try:
             if self.error is not None:
-                raise self.error
+                raise self.error  # noqa: TRY301  so that receivers find it in sys.exc_info()
         except BaseException as error:  # noqa: BLE001  the task's own, which ends the job
             self.signal.send(type(self.backend), task_result=self.result)
             error.__traceback__ = with_traceback
@@ -317,7 +320,7 @@ class Signal(Step):
         with_traceback = self.error and self.error.__traceback__
         try:
             if self.error is not None:
-                raise self.error
+                raise self.error  # noqa: TRY301  so that receivers find it in sys.exc_info()
         except BaseException as error:  # noqa: BLE001  as above
             await self.signal.asend(type(self.backend), task_result=self.result)
             error.__traceback__ = with_traceback

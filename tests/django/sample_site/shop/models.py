@@ -12,3 +12,6 @@ class Order(models.Model):
         db_constraint=False,
         related_name="orders",
     )
+
+    def __str__(self):
+        return self.name

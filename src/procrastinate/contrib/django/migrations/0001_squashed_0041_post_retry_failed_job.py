@@ -5,7 +5,7 @@ What such a database lacks comes with the next migration.
 """
 
 # Django has no types.
-# pyright: basic
+# pyright: basic, reportArgumentType=false
 
 # ruff: noqa: RUF012  migrations are declared like that
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from django.db import migrations
 
-from procrastinate.contrib.django.migrations_utils import RunProcrastinateSQL
+from procrastinate.contrib.django.migrations_utils import TakeOver
 
 
 class Migration(migrations.Migration):
     """Changes the tables in place, and keeps every job."""
 
+    # So that the tables are locked for moments only, and indexes are built beside those who use them.
+    atomic = False
+
     dependencies = [("procrastinate", "0001_squashed_0041_post_retry_failed_job")]
 
-    operations = [RunProcrastinateSQL(name="04.00.00_01_pre_initial_schema.sql")]
+    operations = [TakeOver()]
