@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import psycopg
 import pytest
 
 from takeover import support
-
-OLD_SCHEMA = Path(__file__).parent / "old_schema.sql"
 
 
 @pytest.fixture
 def old_database(empty_database):
     """The conninfo of a fresh database with the tables of the other implementation, and no job."""
     with psycopg.connect(empty_database, autocommit=True) as connection:
-        connection.execute(OLD_SCHEMA.read_bytes())
+        connection.execute((support.HERE / "old_schema.sql").read_bytes())
     return empty_database
 
 

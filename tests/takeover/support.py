@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 
@@ -11,6 +12,7 @@ from procrastinate.schema import SchemaManager
 from procrastinate.store.tables import ReadCatalog
 from procrastinate.sync_psycopg_connector import SyncPsycopgConnector
 
+HERE = Path(__file__).parent
 EVENTS = "select job_id, type::text, at from procrastinate_events order by job_id, type::text, at"
 
 

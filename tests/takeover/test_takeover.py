@@ -435,15 +435,13 @@ class TestAsSql:
         assert manager.verify() == []
 
 
-@pytest.mark.parametrize("name", ["old", 'My "own" 100% schema'])
+@pytest.mark.parametrize("name", ["old", "jobs", 'My "own" 100% schema'])
 @pytest.mark.parametrize("by_search_path", [True, False])
 def test_in_a_schema(empty_database, connection, name, by_search_path):
     quoted = '"' + name.replace('"', '""') + '"'
     with psycopg.connect(empty_database, autocommit=True) as own:
         own.execute(f"create schema {quoted}; create schema nearer; set search_path to {quoted}")
-        from_file = (support.__file__).replace("support.py", "old_schema.sql")
-        with open(from_file, "rb") as file:  # noqa: PTH123
-            own.execute(file.read())
+        own.execute((support.HERE / "old_schema.sql").read_bytes())
         support.jobs_in_every_state(own)
         events = support.events(own)
         # Where the path is what says where the tables are, they need not be in its first schema.

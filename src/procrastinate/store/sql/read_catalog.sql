@@ -3,7 +3,12 @@
 -- schema. PostgreSQL prints views differently from version to version: only what all print alike is compared.
 -- Expects: nothing.
 with home as (
-  select n.oid, n.nspname
+  select
+    n.oid,
+    n.nspname,
+    -- Names come with their schema where that is not on the search_path.
+    case when quote_ident(n.nspname) like '"%%' then '' else '\m' end
+      || regexp_replace(quote_ident(n.nspname), '(\W)', '\\\1', 'g') || '\.' as prefix
   from pg_class c
   join pg_namespace n on n.oid = c.relnamespace
   where c.oid = to_regclass('procrastinate_jobs')
@@ -22,7 +27,7 @@ described (kind, name, definition) as (
     case r.relkind
       when 'v' then md5(
         regexp_replace(
-          lower(replace(pg_get_viewdef(r.oid), quote_ident(h.nspname) || '.', '')), '\m\w+\.|[\s()]', '', 'g'
+          lower(regexp_replace(pg_get_viewdef(r.oid), h.prefix, '', 'g')), '\m\w+\.|[\s()]', '', 'g'
         )
       )
       else coalesce((select string_agg(o, ', ' order by o) from unnest(r.reloptions) as o), '')
@@ -124,9 +129,8 @@ described (kind, name, definition) as (
 )
 select
   d.kind,
-  -- Names come with their schema where that is not on the search_path.
-  replace(d.name, quote_ident(h.nspname) || '.', ''),
-  replace(d.definition, quote_ident(h.nspname) || '.', '')
+  regexp_replace(d.name, h.prefix, '', 'g'),
+  regexp_replace(d.definition, h.prefix, '', 'g')
 from described d
 cross join home h
 order by d.kind, d.name
