@@ -9,6 +9,7 @@ import sqlite3
 import psycopg
 import pytest
 import sqlalchemy
+from sqlalchemy import orm
 
 import procrastinate
 from connections.callers import KINDS, done
@@ -194,9 +195,20 @@ def test_another_database(app):
     ):
         app.tasks["task"].configure(connection=connection).defer()
     engine.dispose()
+    with (
+        orm.Session(engine) as session,
+        pytest.raises(exceptions.ConnectorException, match=r"sqlite.*needs PostgreSQL"),
+    ):
+        app.tasks["task"].configure(connection=session).defer()
     with sqlite3.connect(":memory:") as connection, pytest.raises(exceptions.ConnectorException, match="sqlite3"):
         app.tasks["task"].configure(connection=connection).defer()
     connection.close()
+
+
+def test_a_session_that_cannot_connect(app, tmp_path):
+    engine = sqlalchemy.create_engine(f"postgresql+psycopg://me@/nothing?host={tmp_path}")
+    with orm.Session(engine) as session, pytest.raises(exceptions.ConnectionLost, match="No such file"):
+        app.tasks["task"].configure(connection=session).defer()
 
 
 async def test_in_memory_the_connection_does_not_matter(app):

@@ -77,7 +77,7 @@ def adapt(connection: Any) -> Adapter | None:
 
 
 def _misfit(connection: Any, adapter: Adapter | None, accepted: str, remedy: str) -> exceptions.ConnectorException:
-    kind = type(connection)  # pyright: ignore[reportUnknownVariableType]
-    given = adapter.accepts if adapter else f"an object of type {kind.__module__}.{kind.__qualname__}"
+    cls = type(connection)  # pyright: ignore[reportUnknownVariableType]
+    given = adapter.kind if adapter else f"an object of type {cls.__module__}.{cls.__qualname__}"
     hint = f" With this connection {remedy}." if adapter else ""
     return exceptions.ConnectorException(f"connection= was given {given}. {accepted}{hint}")

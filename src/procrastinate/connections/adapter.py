@@ -75,10 +75,10 @@ class Adapter(abc.ABC):
     """One connection of some driver.
 
     Attributes:
-        accepts: what users know this connection as.
+        kind: what users know this connection as.
     """
 
-    accepts: ClassVar[str]
+    kind: ClassVar[str]
 
     def __init__(self, connection: Any) -> None:
         """Speak on `connection`."""

@@ -24,7 +24,7 @@ def adapt(connection: Any) -> Adapter | None:
 class AiopgAdapter(AsyncDriverAdapter):
     """A connection of aiopg."""
 
-    accepts = "an aiopg connection"
+    kind = "an aiopg connection"
 
     @property
     @override

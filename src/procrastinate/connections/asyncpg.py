@@ -29,7 +29,7 @@ def adapt(connection: Any) -> Adapter | None:
 class AsyncpgAdapter(AsyncDriverAdapter):
     """A connection of asyncpg."""
 
-    accepts = "an asyncpg Connection"
+    kind = "an asyncpg Connection"
 
     def __init__(self, connection: Any, *, may_have_codecs: bool = True) -> None:
         """Speak on `connection`; `may_have_codecs` if somebody may have taught it to take and give JSON as objects."""

@@ -58,7 +58,7 @@ class _PsycopgAdapter(DriverAdapter):
 class PsycopgAdapter(_PsycopgAdapter, SyncDriverAdapter):
     """A sync connection of psycopg."""
 
-    accepts = "a psycopg.Connection"
+    kind = "a psycopg.Connection"
 
     @override
     def execute(self, statement: Statement) -> Sequence[Row]:
@@ -77,7 +77,7 @@ class PsycopgAdapter(_PsycopgAdapter, SyncDriverAdapter):
 class AsyncPsycopgAdapter(_PsycopgAdapter, AsyncDriverAdapter):
     """An async connection of psycopg."""
 
-    accepts = "a psycopg.AsyncConnection"
+    kind = "a psycopg.AsyncConnection"
 
     @override
     async def execute(self, statement: Statement) -> Sequence[Row]:

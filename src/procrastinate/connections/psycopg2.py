@@ -29,7 +29,7 @@ def adapt(connection: Any) -> Adapter | None:
 class Psycopg2Adapter(SyncDriverAdapter):
     """A connection of psycopg2."""
 
-    accepts = "a psycopg2 connection"
+    kind = "a psycopg2 connection"
 
     @property
     @override

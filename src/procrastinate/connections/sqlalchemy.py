@@ -21,6 +21,7 @@ from procrastinate.connections.adapter import (
     Rendering,
     SyncAdapter,
     SyncDriverAdapter,
+    errors_translated,
 )
 from procrastinate.store.operation import Operation, Row
 from procrastinate.store.postgres import Statement
@@ -60,7 +61,7 @@ def check_dialect(dialect: sqlalchemy.Dialect) -> None:
 class SQLAlchemyAdapter(SyncDriverAdapter):
     """A connection of SQLAlchemy. Statements go through `exec_driver_sql`: its transactions and events are heeded."""
 
-    accepts = "a SQLAlchemy Connection"
+    kind = "a SQLAlchemy Connection"
 
     def __init__(self, connection: sqlalchemy.Connection) -> None:
         """Speak on `connection`. Raises ConnectorException if it is not one to PostgreSQL."""
@@ -114,21 +115,27 @@ class SQLAlchemyAdapter(SyncDriverAdapter):
 class SessionAdapter(SyncAdapter):
     """A session of SQLAlchemy's ORM: what it holds but has not flushed is not sent."""
 
-    accepts = "a SQLAlchemy Session"
+    kind = "a SQLAlchemy Session"
+
+    def _adapter(self) -> SQLAlchemyAdapter:
+        dialect = self.connection.get_bind().dialect
+        check_dialect(dialect)
+        with errors_translated(lambda error: translated(error, dialect)):
+            return SQLAlchemyAdapter(self.connection.connection())
 
     @override
     def run(self, operation: Operation[T], rendering: Rendering) -> T:
-        return SQLAlchemyAdapter(self.connection.connection()).run(operation, rendering)
+        return self._adapter().run(operation, rendering)
 
     @override
     def query(self, text: str, arguments: Mapping[str, Any], json: JsonFunctions) -> list[dict[str, Any]]:
-        return SQLAlchemyAdapter(self.connection.connection()).query(text, arguments, json)
+        return self._adapter().query(text, arguments, json)
 
 
 class AsyncSQLAlchemyAdapter(AsyncAdapter):
     """An async connection or session: within it is a sync one, and a greenlet in which that can be used."""
 
-    accepts = "a SQLAlchemy AsyncConnection"
+    kind = "a SQLAlchemy AsyncConnection"
     inner: type[SyncAdapter] = SQLAlchemyAdapter
 
     async def _within(self, call: Callable[[SyncAdapter], T]) -> T:
@@ -153,7 +160,7 @@ class AsyncSQLAlchemyAdapter(AsyncAdapter):
 class AsyncSessionAdapter(AsyncSQLAlchemyAdapter):
     """An async session."""
 
-    accepts = "a SQLAlchemy AsyncSession"
+    kind = "a SQLAlchemy AsyncSession"
     inner = SessionAdapter
 
 
