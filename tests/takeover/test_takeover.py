@@ -11,7 +11,9 @@ import pytest
 from psycopg import sql
 
 import procrastinate
+from conformance.conftest import CONNECTORS
 from procrastinate import exceptions, takeover, upgrade
+from procrastinate.connector import BaseAsyncConnector
 from procrastinate.schema import SchemaManager, UpgradeOptions
 from procrastinate.store import migrations
 from procrastinate.store.operation import run_flow
@@ -458,18 +460,37 @@ def test_in_a_schema(empty_database, connection, name, by_search_path):
         assert own.execute(others, [quoted]).fetchall() == []
 
 
-async def test_asynchronously(old, old_database):
-    support.jobs_in_every_state(old)
-    connector = procrastinate.PsycopgConnector(conninfo=old_database)
-    await connector.open_async()
+@pytest.mark.parametrize("kind", CONNECTORS)
+@pytest.mark.parametrize("schema", [None, "100% mine"])
+async def test_on_every_connector(old, old_database, connection, kind, schema):
+    found = support.jobs_in_every_state(old)
+    events = support.events(old)
+    if schema is not None:
+        old.execute(f'alter schema public rename to "{schema}"; create schema public; set search_path to "{schema}"')
+    connector = CONNECTORS[kind](old_database, schema=schema)
     manager = SchemaManager(connector)
-    try:
-        assert await manager.verify_async() == [migrations.OTHER_TABLES]
-        assert "create index concurrently" in await manager.get_upgrade_async()
-        titles = []
-        assert await manager.upgrade_async(tell=titles.append)
-        assert titles[0].startswith("Adopting")
-        assert await manager.verify_async() == []
-        assert not await manager.upgrade_async()
-    finally:
-        await connector.close_async()
+    titles = []
+    if isinstance(connector, BaseAsyncConnector):
+        await connector.open_async()
+        try:
+            assert await manager.verify_async() == [migrations.OTHER_TABLES]
+            assert "create index concurrently" in await manager.get_upgrade_async()
+            assert await manager.upgrade_async(tell=titles.append)
+            assert await manager.verify_async() == []
+            assert await manager.is_applied_async()
+            assert not await manager.upgrade_async()
+        finally:
+            await connector.close_async()
+    else:
+        # On the loop's own thread: nothing else needs it.
+        connector.open()
+        try:
+            assert manager.upgrade(tell=titles.append)
+            assert manager.verify() == []
+            assert not manager.upgrade()
+        finally:
+            connector.close()
+    assert titles[0].startswith("Adopting")
+    assert support.catalog(old) == support.catalog(connection)
+    assert set(events) <= set(support.events(old))
+    assert column(old, "waits_for", found["scheduled"]) == "time"
