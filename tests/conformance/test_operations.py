@@ -217,7 +217,7 @@ class TestEndOfRuns:
         row = store.job(1)
         assert (row["queue_name"], row["priority"], row["lock"], row["waits_for"]) == ("r", 4, "x", "time")
         assert (row["attempts"], row["scheduled_at"], row["attempts_log"]) == (1, FUTURE, [report])
-        assert store.events(1) == ["deferred", "started", "deferred_for_retry", "scheduled"]
+        assert store.events(1) == ["deferred", "started", "scheduled", "deferred_for_retry"]
 
     async def test_a_claim_that_holds_no_longer_changes_nothing(self, store):
         worker_id, claims = await claim(store)
@@ -327,7 +327,7 @@ class TestFromOutside:
         assert changed == jobs.Changed(status="failed", changed=True, freed_locks=["y"])
         row = store.job(1)
         assert (row["attempts"], row["priority"], row["queue_name"], row["lock"]) == (2, 7, "r", "y")
-        assert store.events(1) == ["deferred", "started", "failed", "retried", "scheduled"]
+        assert store.events(1) == ["deferred", "started", "failed", "scheduled", "retried"]
 
     async def test_retry_a_running_job(self, store):
         worker_id, claims = await claim(store, a_job(lock="x"))

@@ -80,7 +80,7 @@ def test_deferred(connection, job_id):
 
 def test_scheduled(connection):
     support.defer(connection, support.job(scheduled_at=FUTURE))
-    assert sorted(events(connection)) == ["deferred", "scheduled"]
+    assert events(connection) == ["scheduled", "deferred"]
     assert moments(connection, "scheduled") == [FUTURE]
 
 
@@ -106,27 +106,27 @@ def test_retried_by_its_worker(connection, worker, job_id):
 
 def test_retried_later(connection, worker, job_id):
     retry(connection, worker, support.claim(connection, worker), FUTURE)
-    assert events(connection) == ["deferred", "started", "deferred_for_retry", "scheduled"]
+    assert events(connection) == ["deferred", "started", "scheduled", "deferred_for_retry"]
     assert moments(connection, "scheduled") == [FUTURE]
 
 
 def test_retried_by_hand_after_a_failure(connection, worker, job_id):
     end(connection, worker, support.claim(connection, worker), jobs.Status.FAILED)
     retry_by_hand(connection, job_id)
-    assert events(connection) == ["deferred", "started", "failed", "retried", "scheduled"]
+    assert events(connection) == ["deferred", "started", "failed", "scheduled", "retried"]
 
 
 def test_retried_by_hand_after_a_failure_without_a_report(connection, worker, job_id):
     support.claim(connection, worker)
     support.run(FinishJob(job_id=job_id, status=jobs.Status.FAILED, delete=False), connection)
     retry_by_hand(connection, job_id)
-    assert events(connection) == ["deferred", "started", "failed", "retried", "scheduled"]
+    assert events(connection) == ["deferred", "started", "failed", "scheduled", "retried"]
 
 
 def test_retried_by_hand_while_running(connection, worker, job_id):
     support.claim(connection, worker)
     retry_by_hand(connection, job_id)
-    assert events(connection) == ["deferred", "started", "deferred_for_retry", "scheduled"]
+    assert events(connection) == ["deferred", "started", "scheduled", "deferred_for_retry"]
 
 
 def test_cancelled(connection, job_id):
@@ -210,4 +210,4 @@ def test_the_log_keeps_the_latest_attempts_and_ids_stay_unique(connection, worke
 
 def test_rows_changed_by_hand_have_events_too(connection, job_id):
     connection.execute("update procrastinate_jobs set status = 'failed', finalized_at = now()")
-    assert events(connection) == ["deferred", "failed"]
+    assert events(connection) == ["deferred", "cancelled"]

@@ -39,21 +39,29 @@ MAX_INTEGER = 2**31 - 1
 
 def events_of(row: JobRow) -> list[dict[str, Any]]:
     """Unroll a row into what happened to its job, as the view procrastinate_events does."""
-    happened: list[tuple[str | None, Any]] = [("deferred", row["created_at"])]
     log: list[dict[str, Any]] = row["attempts_log"] or []
-    for entry in log:
-        if "final" not in entry:
-            happened += [
-                ("scheduled", _moment(entry.get("scheduled_at"))),
-                ("started", _moment(entry.get("started_at"))),
-                (entry.get("event"), _moment(entry.get("ended_at"))),
-            ]
-    happened += [
-        ("scheduled", row["scheduled_at"]),
-        ("started", row["attempted_at"]),
-        ("abort_requested", row["abort_requested_at"]),
-        (row["status"], row["finalized_at"]),
+    runs = [
+        (
+            _moment(entry.get("scheduled_at")),
+            _moment(entry.get("started_at")),
+            None,
+            entry.get("event"),
+            _moment(entry.get("ended_at")),
+        )
+        for entry in log
+        if "final" not in entry
     ]
+    is_skipped = row["status"] in ("succeeded", "failed") and row["attempted_at"] is None
+    end = "cancelled" if is_skipped else row["status"]
+    runs.append((row["scheduled_at"], row["attempted_at"], row["abort_requested_at"], end, row["finalized_at"]))
+    happened: list[tuple[str | None, Any]] = []
+    before: list[tuple[str | None, Any]] = [("deferred", row["created_at"])]
+    for scheduled_at, started_at, abort_requested_at, event, ended_at in runs:
+        # What ended the run before comes after the schedule of this one.
+        happened += [("scheduled", scheduled_at), *before, ("started", started_at)]
+        before = [(event, ended_at)]
+        happened.append(("abort_requested", abort_requested_at))
+    happened += before
     return [{"type": kind, "at": at} for kind, at in happened if at is not None]
 
 

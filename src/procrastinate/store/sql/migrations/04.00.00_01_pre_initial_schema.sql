@@ -112,34 +112,41 @@ create table procrastinate_migrations (
 
 -- What happened to each job, in the shape of an event table: unrolled from the job row and its log of attempts.
 -- The latest attempt stands in the row's own columns, so a log entry marked "final" would only repeat it.
+-- Each run has eight places in the order of ids: 0 it started, 2 an abort was requested, 4 the next run was scheduled,
+-- 6 it ended; run 0 is the deferring. A job that is finished without a run counts as cancelled.
 create view procrastinate_events as
 select
-  (j.id << 10) + e.position as id,
+  (j.id << 10) + e.place as id,
   j.id as job_id,
   e.type::procrastinate_job_event_type as type,
   e.at
 from procrastinate_jobs j
 cross join lateral (
-  select 0::bigint as position, 'deferred' as type, j.created_at as at
-  union all
-  select a.position * 4 + s.step, s.type, s.at
-  from jsonb_array_elements(coalesce(j.attempts_log, '[]')) with ordinality as a (entry, position)
+  select jsonb_array_length(coalesce(j.attempts_log, '[]')) + case when j.attempts_log -> -1 ? 'final' then 0 else 1 end
+) as latest (run)
+cross join lateral (
+  select s.place, s.type, s.at
+  from jsonb_array_elements(coalesce(j.attempts_log, '[]')) with ordinality as a (entry, run)
   cross join lateral (
     values
-      (0, 'scheduled', (a.entry ->> 'scheduled_at')::timestamptz),
-      (1, 'started', (a.entry ->> 'started_at')::timestamptz),
-      (2, a.entry ->> 'event', (a.entry ->> 'ended_at')::timestamptz)
-  ) as s (step, type, at)
-  where s.at is not null and not a.entry ? 'final'
+      (a.run * 8 - 4, 'scheduled', (a.entry ->> 'scheduled_at')::timestamptz),
+      (a.run * 8, 'started', (a.entry ->> 'started_at')::timestamptz),
+      (a.run * 8 + 6, a.entry ->> 'event', (a.entry ->> 'ended_at')::timestamptz)
+  ) as s (place, type, at)
+  where not a.entry ? 'final'
   union all
-  select 1000, 'scheduled', j.scheduled_at where j.scheduled_at is not null
-  union all
-  select 1001, 'started', j.attempted_at where j.attempted_at is not null
-  union all
-  select 1002, 'abort_requested', j.abort_requested_at where j.abort_requested_at is not null
-  union all
-  select 1003, j.status::text, j.finalized_at where j.finalized_at is not null
-) as e;
+  values
+    (6, 'deferred', j.created_at),
+    (latest.run * 8 - 4, 'scheduled', j.scheduled_at),
+    (latest.run * 8, 'started', j.attempted_at),
+    (latest.run * 8 + 2, 'abort_requested', j.abort_requested_at),
+    (
+      latest.run * 8 + 6,
+      case when j.status in ('succeeded', 'failed') and j.attempted_at is null then 'cancelled' else j.status::text end,
+      j.finalized_at
+    )
+) as e (place, type, at)
+where e.at is not null;
 
 -- The channel on which workers of one queue listen. PostgreSQL allows 63 bytes: longer names are replaced by a digest.
 create function procrastinate_queue_channel_v1(queue_name text) returns text
