@@ -188,7 +188,7 @@ def _permission_for(action: JobAction) -> Any:
 class ProcrastinateJobAdmin(ReadOnlyAdmin):
     """The jobs."""
 
-    list_display = ("id", "show_status", "show_task", "show_queue", "show_args", "age", "summary", "last_error")
+    list_display = ("id", "show_status", "show_task", "show_queue", "age", "last_error", "show_args", "summary")
     list_display_links = ("id", "show_status")
     list_filter = (StateFilter, QueueFilter, TaskFilter, "created_at", PriorityFilter)
     # Any other order would sort the whole table.
@@ -282,7 +282,7 @@ class ProcrastinateJobAdmin(ReadOnlyAdmin):
     def summary(self, job: Any) -> str:
         """What is notable besides."""
         moments = {
-            "scheduled": job.scheduled_at if job.status == "todo" else None,
+            "scheduled": job.scheduled_at if job.waits_for == "time" else None,
             "started": job.attempted_at if job.status == "doing" else None,
             "ended": job.finalized_at,
         }

@@ -31,6 +31,7 @@ WAITS = {None: "ready", "time": "scheduled", "lock": "waits for its lock"}
 SHORT_ARGS = 30
 LONGEST_ARGS = 2_000
 LONGEST_ERROR = 160
+MINUTE = 60
 
 
 def status(job: Any) -> str:
@@ -66,7 +67,12 @@ def moment(at: datetime.datetime | None) -> str:
     if at is None:
         return "-"
     now = timezone.now()
-    text = f"in {timeuntil(at, now, depth=1)}" if at > now else f"{timesince(at, now, depth=1)} ago"
+    distance = abs((at - now).total_seconds())
+    if distance < MINUTE:
+        length = f"{distance:.0f} seconds"
+    else:
+        length = timeuntil(at, now, depth=1) if at > now else timesince(at, now, depth=1)
+    text = f"in {length}" if at > now else f"{length} ago"
     shown = timezone.localtime(at) if timezone.is_aware(at) else at
     exact = f"{shown:%Y-%m-%d %H:%M:%S}"
     return format_html('<time datetime="{}" title="{}">{}</time>', at.isoformat(), exact, text)
