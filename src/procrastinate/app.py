@@ -59,6 +59,7 @@ class App(Blueprint):
         import_paths: modules that hold tasks, imported before they are needed.
         worker_defaults: options of workers, where `run_worker` says nothing else.
         periodic_defaults: options of periodic tasks: `max_delay`, in seconds.
+        log_args: whether arguments may appear in logs.
         job_manager: what can be asked about jobs.
         tasks: every task, under its name and its aliases.
         periodic_registry: the periodic tasks.
@@ -71,6 +72,7 @@ class App(Blueprint):
         import_paths: Iterable[str] | None = None,
         worker_defaults: WorkerOptions | None = None,
         periodic_defaults: dict[str, Any] | None = None,
+        log_args: bool = True,
     ) -> None:
         """Make an app; nothing is opened yet.
 
@@ -80,6 +82,7 @@ class App(Blueprint):
             worker_defaults: options of workers, where `run_worker` says nothing else.
             periodic_defaults: options of periodic tasks: `max_delay`, the age in seconds beyond which a tick that was
                 missed is left out; 600 if it is not given.
+            log_args: False keeps the arguments of all tasks out of logs, as the option of that name does for one task.
 
         Raises:
             TypeError: `periodic_defaults` has an unknown key, or an argument is of a wrong type.
@@ -94,6 +97,7 @@ class App(Blueprint):
         self.worker_defaults: WorkerOptions = worker_defaults if worker_defaults is not None else {}
         self.periodic_defaults = periodic_defaults if periodic_defaults is not None else {}
         periodic.refuse_unknown_defaults(self.periodic_defaults)
+        self.log_args = log_args
         self._job_manager = manager.JobManager(connector)
         self._imported = False
         self.add_tasks_from(builtin_tasks.builtin)
@@ -148,11 +152,21 @@ class App(Blueprint):
         if task is not None:
             deferrer = task.configure(**options)
             deferrer.job_manager = self.job_manager  # not that of the app with which this one shares its tasks
-            return deferrer
+            return self._discreet(deferrer)
         if not allow_unknown:
             hint = tasks.did_you_mean(name, self.tasks)
             raise exceptions.TaskNotFound(f"Task {name!r} is not known to this app{hint}") from KeyError(name)
-        return tasks.configure_task(name=name, job_manager=self.job_manager, **options)
+        return self._discreet(tasks.configure_task(name=name, job_manager=self.job_manager, **options))
+
+    def _discreet(self, deferrer: jobs.JobDeferrer) -> jobs.JobDeferrer:
+        if not self.log_args:
+            deferrer.job = deferrer.job.evolve(log_args=False)
+        return deferrer
+
+    def logs_args_of(self, task_name: str) -> bool:
+        """Tell whether the arguments of this task may appear in logs; those of one that is not known here may."""
+        task = self.tasks.get(task_name)
+        return self.log_args and (task is None or task.log_args)
 
     def perform_import_paths(self) -> None:
         """Import the modules of `import_paths`, once; their errors are raised as they are."""
@@ -175,7 +189,8 @@ class App(Blueprint):
             WorkerStopped: the database could not be reached for too long.
         """
         self.perform_import_paths()
-        await Worker(self, **{**self.worker_defaults, **kwargs}).run()
+        options: dict[str, Any] = {**self.worker_defaults, **kwargs}
+        await Worker(self, **options).run()
 
     def run_worker(self, **kwargs: Unpack[WorkerOptions]) -> None:
         """Open the app, run jobs until stopped, and close the app: `run_worker_async` for scripts.

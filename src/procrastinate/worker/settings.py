@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -39,8 +39,8 @@ class WorkerOptions(TypedDict, total=False):
     stalled_worker_timeout: float
     max_rescues: int
     database_timeout: float | None
-    task_middleware: list[TaskMiddleware] | None
-    worker_middleware: list[WorkerMiddleware] | None
+    task_middleware: Sequence[TaskMiddleware] | None
+    worker_middleware: Sequence[WorkerMiddleware] | None
 
 
 def _queues(value: Iterable[str] | None) -> tuple[str, ...] | None:
@@ -58,16 +58,16 @@ def _context(value: dict[str, Any] | None) -> dict[str, Any]:
     return value if value is not None else {}
 
 
-def _task_middleware(value: list[TaskMiddleware] | None) -> list[TaskMiddleware]:
+def _task_middleware(value: Sequence[TaskMiddleware] | None) -> list[TaskMiddleware]:
     for each in value or []:
         check_middleware(each, owner="the worker", must_be_async=None)
-    return value or []
+    return list(value or ())
 
 
-def _worker_middleware(value: list[WorkerMiddleware] | None) -> list[WorkerMiddleware]:
+def _worker_middleware(value: Sequence[WorkerMiddleware] | None) -> list[WorkerMiddleware]:
     for each in value or []:
         check_middleware(each, owner="the worker_middleware of a worker", must_be_async=True)
-    return value or []
+    return list(value or ())
 
 
 def _at_least(minimum: float) -> Any:

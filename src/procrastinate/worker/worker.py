@@ -46,12 +46,13 @@ class WorkerApp(Protocol):
 
     @property
     def connector(self) -> connector.BaseConnector: ...  # noqa: D102
+    def logs_args_of(self, task_name: str) -> bool: ...  # noqa: D102
 
 
 class Worker:
     """Runs jobs until it is stopped. It may be run again when it has ended."""
 
-    def __init__(self, app: WorkerApp, **options: Any) -> None:
+    def __init__(self, app: WorkerApp, queues: Iterable[str] | None = None, **options: Any) -> None:
         """Check the options, WorkerOptions all of them.
 
         Raises:
@@ -60,7 +61,7 @@ class Worker:
             MiddlewareKindMismatch: a worker middleware is sync.
         """
         self.app = app
-        self.settings = WorkerSettings.from_options(options)
+        self.settings = WorkerSettings.from_options({"queues": queues, **options})
         self.worker_id: int | None = None
         self.logger = logging.getLogger("procrastinate.worker")
         if self.settings.name != "worker":
@@ -201,6 +202,7 @@ class _Life:
         executor = self._executor = Executor(
             settings=settings,
             find_task=self._worker.find_task,
+            logs_args_of=self._worker.app.logs_args_of,
             make_context=self._worker.make_context,
             worker=self._worker,
             logger=self._logger,
