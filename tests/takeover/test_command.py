@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 
-from acceptance.acceptance_tools import Commands
+from acceptance.acceptance_tools import Commands, wait_until
 from procrastinate.store import migrations
 from takeover import support
 
@@ -58,6 +59,31 @@ def test_live_workers(commands, old, old_database):
     assert "Traceback" not in refused.stderr
     assert cli.run("schema", "--upgrade", "--force", "--keep-events").returncode == 0
     assert old.execute("select count(*) from procrastinate_old_events").fetchone() == (0,)
+
+
+def test_killed_while_an_index_is_built(commands, old, old_database):
+    support.jobs_in_every_state(old)
+    events = support.events(old)
+    cli = commands(old_database)
+    with psycopg.connect(old_database) as reader:
+        reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        # Whoever builds an index waits for those whose snapshot is older.
+        reader.execute("select now()")
+        running = cli.start("schema", "--upgrade")
+        wait_until(lambda: old.execute("select from pg_stat_progress_create_index").fetchall())
+        running.process.kill()
+        running.process.wait()
+        pids = [pid for (pid,) in old.execute("select pid from pg_stat_progress_create_index")]
+    # Its server process goes on to the end of the statement, or is ended by an administrator.
+    for pid in pids:
+        old.execute("select pg_terminate_backend(%s, 20000)", [pid])
+    assert any("not finished" in line for line in cli.run("schema", "--verify").stdout.splitlines())
+    old.execute("update procrastinate_takeover set seen_at = now() - interval '31 seconds' where part = 'turn'")
+    result = cli.run("schema", "--upgrade")
+    assert result.returncode == 0, result.stderr
+    assert "Adopting" not in result.stderr
+    assert cli.run("schema", "--verify").returncode == 0
+    assert set(events) <= set(support.events(old))
 
 
 def test_apply_names_the_command(commands, old_database):
