@@ -99,10 +99,10 @@ class Browser:
 
     def click(self, selector, *, opens_page=False):
         """Click with the mouse on an element; wait for the page that it opens."""
-        place = self.evaluate(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center'}});"
-            " const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2] })()"
-        )
+        found = f"document.querySelector({json.dumps(selector)})"
+        self.evaluate(f"{found}.scrollIntoView({{block: 'center'}})")
+        box = self.evaluate(f"{found}.getBoundingClientRect().toJSON()")
+        place = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         self._events.clear()
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)

@@ -40,14 +40,10 @@ def test_jobs_as_text_and_as_values(job, app):
 def test_events(job, work):
     work()
     events = list(job.procrastinateevent_set.order_by("id"))
-    assert [event.type for event in events] == [
-        "deferred",
-        "started",
-        "deferred_for_retry",
-        "scheduled",
-        "started",
-        "failed",
-    ]
+    types = [event.type for event in events]
+    assert types[:2] == ["deferred", "started"]
+    assert set(types[2:4]) == {"deferred_for_retry", "scheduled"}
+    assert types[4:] == ["started", "failed"]
     assert str(events[0]) == f"Event {events[0].id} - Job {job.id}: deferred at {events[0].at}"
     assert job.procrastinateevent_set.latest().type == "failed"
     assert events[0].job == job
