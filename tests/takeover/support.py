@@ -13,7 +13,7 @@ from procrastinate.store.tables import ReadCatalog
 from procrastinate.sync_psycopg_connector import SyncPsycopgConnector
 
 HERE = Path(__file__).parent
-EVENTS = "select job_id, type::text, at from procrastinate_events order by job_id, type::text, at"
+EVENTS = "select job_id, type::text, at from procrastinate_events order by job_id, id"
 
 
 @contextlib.contextmanager
