@@ -18,6 +18,7 @@ from procrastinate.contrib.sqlalchemy import (
     SQLAlchemyConnector,
     SQLAlchemyPsycopg2Connector,
 )
+from procrastinate.fresh_databases import new_database
 from procrastinate.psycopg_connector import PsycopgConnector
 from procrastinate.store import workers
 from procrastinate.sync_psycopg_connector import SyncPsycopgConnector
@@ -97,12 +98,43 @@ CONNECTORS = {
 LISTENING = ["psycopg", "asyncpg", "sqlalchemy_async_psycopg", "sqlalchemy_async_asyncpg", "aiopg"]
 
 
+# Takes two milliseconds. A `truncate` takes six, a fresh database thirty.
+CLEAR = """
+    delete from procrastinate_jobs;
+    delete from procrastinate_periodic_defers;
+    delete from procrastinate_workers;
+    delete from procrastinate_chores;
+    alter sequence procrastinate_jobs_id_seq restart;
+    alter sequence procrastinate_workers_id_seq restart;
+    alter sequence procrastinate_periodic_defers_id_seq restart;
+"""
+
+
+@pytest.fixture(scope="session")
+def shared_database(postgres_server, template_database):
+    """The conninfo of the database that the stores share, one after another."""
+    with new_database(postgres_server, template_database) as conninfo:
+        yield conninfo
+
+
+@pytest.fixture(scope="session")
+def cleaner(shared_database):
+    with psycopg.connect(shared_database, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def cleared_database(shared_database, cleaner):
+    cleaner.execute(CLEAR)
+    return shared_database
+
+
 @contextlib.asynccontextmanager
 async def opened(kind, request):
     if kind == "memory":
         yield Store(InMemoryConnector())
         return
-    database = request.getfixturevalue("database")
+    database = request.getfixturevalue("cleared_database")
     connector = CONNECTORS[kind](database)
     if isinstance(connector, BaseAsyncConnector):
         await connector.open_async()
