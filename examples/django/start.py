@@ -15,6 +15,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from django.core.management import CommandError, call_command
+
+import django
 from procrastinate.embedded import FAST_SETTINGS, PostgresServer
 
 HERE = Path(__file__).parent
@@ -27,9 +30,7 @@ def main() -> None:
     port = parser.parse_args().port
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), database():
-        os.environ |= {"DJANGO_SUPERUSER_PASSWORD": "admin", "DJANGO_SUPERUSER_EMAIL": "admin@example.org"}
-        run("migrate", "--verbosity", "0")
-        run("createsuperuser", "--noinput", "--username", "admin")
+        prepare()
         with started("procrastinate", "worker", "--name", "bookshop", "--concurrency", "4"):
             sys.stdout.write(
                 f"\nThe shop is at http://127.0.0.1:{port}/ and the admin (user admin, password admin) at "
@@ -51,21 +52,20 @@ def database() -> Iterator[None]:
         yield
 
 
-def manage(*words: str) -> list[str]:
-    """Return a command of Django's."""
-    return [sys.executable, str(HERE / "manage.py"), *words]
-
-
-def run(*words: str) -> None:
-    """Run a command of Django's to its end."""
-    subprocess.run(manage(*words), check=True)
+def prepare() -> None:
+    """Make the tables, and a user for the admin."""
+    os.environ |= {"DJANGO_SETTINGS_MODULE": "bookshop.settings", "DJANGO_SUPERUSER_PASSWORD": "admin"}
+    django.setup()
+    call_command("migrate", verbosity=0)
+    with contextlib.suppress(CommandError):  # the user is there already
+        call_command("createsuperuser", interactive=False, username="admin", email="admin@example.org", verbosity=0)
 
 
 @contextlib.contextmanager
 def started(*words: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command of Django's until the end of the block."""
     # In a group of its own: Ctrl-C reaches this process only, which ends the others in order.
-    process = subprocess.Popen(manage(*words), start_new_session=True)
+    process = subprocess.Popen([sys.executable, str(HERE / "manage.py"), *words], start_new_session=True)
     try:
         yield process
     finally:

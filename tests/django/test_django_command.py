@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -182,6 +183,7 @@ def test_a_worker_ends_at_a_signal(process, db):
     try:
         while ProcrastinateJob.objects.get().status != "succeeded":
             assert worker.poll() is None, worker.communicate()
+            time.sleep(0.1)
     finally:
         worker.send_signal(signal.SIGTERM)
     assert finished(worker)[0] == 0

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -77,9 +78,11 @@ def test_an_order_is_confirmed(shop):
             break
         except urllib.error.URLError:
             assert process.poll() is None, process.communicate()
+            time.sleep(0.1)
     page(csrfmiddlewaretoken=token, book="The Cloud of Unknowing", customer="Ada")
     while "succeeded" not in (text := page()):
         assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
     assert "<td>The Cloud of Unknowing</td>" in text
     with opener.open(f"{address}admin/login/", timeout=10) as answer:
         assert answer.status == 200
