@@ -27,7 +27,10 @@ class Blueprint:
     Attributes:
         tasks: every task, under its name and its aliases.
         periodic_registry: the periodic tasks.
+        log_args: whether arguments may appear in logs; an app can say no for all of its tasks.
     """
+
+    log_args: bool = True
 
     def __init__(self) -> None:
         """Start without tasks."""
@@ -89,6 +92,8 @@ class Blueprint:
                 - `task_middleware`: functions around the task, outermost first, of its own kind, sync or async.
                 - `check_arguments`: False switches off that deferring checks the arguments against the function's
                   signature, for a task that runs elsewhere with another one.
+                - `log_args`: False keeps its arguments and results out of logs, and the messages of its errors, which
+                  may quote them, out of logs and of the log of attempts.
 
         Raises:
             TaskAlreadyRegistered: a name or alias is taken.

@@ -113,7 +113,7 @@ def check_aware(
         )
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class Job:
     """One job, as it stands in the database or as it will be inserted.
 
@@ -130,6 +130,8 @@ class Job:
         attempts: number of finished runs, plus manual retries.
         abort_requested: somebody asked the running job to stop.
         worker_id: the worker that runs or ran it.
+        log_args: False keeps the arguments out of `call_string`, `log_context` and `repr`. No column: it follows from
+            the task and the app.
     """
 
     id: int | None = None
@@ -144,6 +146,7 @@ class Job:
     attempts: int = 0
     abort_requested: bool = False
     worker_id: int | None = None
+    log_args: bool = attrs.field(default=True, eq=False)
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Job:
@@ -164,24 +167,37 @@ class Job:
         )
 
     def asdict(self) -> dict[str, Any]:
-        """Return the attributes as a dictionary, in their order; nested values are not copied."""
-        return attrs.asdict(self, recurse=False)
+        """Return the columns as a dictionary, in their order; nested values are not copied."""
+        return {name: getattr(self, name) for name in _COLUMNS}
+
+    def __repr__(self) -> str:
+        columns = (f"{name}={getattr(self, name)!r}" for name in self._columns_to_log)
+        return f"Job({', '.join(columns)})"
 
     def evolve(self, **changes: Any) -> Job:
         """Return a copy with some attributes changed. Raises TypeError for an unknown attribute."""
         return attrs.evolve(self, **changes)
 
     def log_context(self) -> dict[str, Any]:
-        """Return what log records carry of a job: `asdict`, the schedule as ISO text, and `call_string`."""
+        """Return what log records carry of a job: `asdict`, the schedule as ISO text, and `call_string`.
+
+        Without `log_args`, `task_kwargs` is left out.
+        """
         # Not by attrs, which asks each value what it is: a worker logs each job twice.
-        context: dict[str, Any] = {name: getattr(self, name) for name in _JOB_FIELDS}
+        context: dict[str, Any] = {name: getattr(self, name) for name in self._columns_to_log}
         context["scheduled_at"] = self.scheduled_at.isoformat() if self.scheduled_at else None
         context["call_string"] = self.call_string
         return context
 
     @property
+    def _columns_to_log(self) -> tuple[str, ...]:
+        return _COLUMNS if self.log_args else _DISCREET_COLUMNS
+
+    @property
     def call_string(self) -> str:
-        """The job as a call, for people: `task[12](a='b')`."""
+        """The job as a call, for people: `task[12](a='b')`, or `task[12](…)` without `log_args`."""
+        if not self.log_args:
+            return f"{self.task_name}[{self.id}](…)"
         # A row that was written by hand may hold any JSON value as its arguments; then no worker can run it, but the
         # log must be able to say so.
         is_fit = isinstance(self.task_kwargs, dict)  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -190,7 +206,8 @@ class Job:
         return f"{self.task_name}[{self.id}]({arguments})"
 
 
-_JOB_FIELDS = tuple(field.name for field in attrs.fields(Job))
+_COLUMNS = tuple(field.name for field in attrs.fields(Job) if field.name != "log_args")
+_DISCREET_COLUMNS = tuple(name for name in _COLUMNS if name != "task_kwargs")
 
 # A job and the token of its run.
 Key: TypeAlias = tuple[int | None, int]

@@ -36,6 +36,7 @@ class TaskOptions(TypedDict, total=False):
     queueing_lock: str | None
     task_middleware: Sequence[TaskMiddleware] | None
     check_arguments: bool
+    log_args: bool
 
 
 class JobOptions(TypedDict, total=False):
@@ -72,6 +73,11 @@ class TaskHome(Protocol):
     @property
     def job_manager(self) -> jobs.JobDefererManager:
         """What inserts the jobs."""
+        ...
+
+    @property
+    def log_args(self) -> bool:
+        """Whether arguments may appear in logs, where the task says nothing else."""
         ...
 
     def will_configure_task(self) -> None:
@@ -148,6 +154,7 @@ class Task(Generic[P, R, Called]):
         task_middleware: functions around it, outermost first.
         is_async: whether the function is a coroutine function.
         checks_arguments: whether deferring checks the arguments against the signature.
+        log_args: whether its arguments and results may appear in logs.
     """
 
     def __init__(  # noqa: PLR0913  the options of the decorator, which users know
@@ -165,6 +172,7 @@ class Task(Generic[P, R, Called]):
         queueing_lock: str | None = None,
         task_middleware: Sequence[TaskMiddleware] | None = None,
         check_arguments: bool = True,
+        log_args: bool = True,
     ) -> None:
         """Make a task of `func`; the options are those of `Blueprint.task`.
 
@@ -189,6 +197,7 @@ class Task(Generic[P, R, Called]):
         self.queueing_lock = queueing_lock
         self.is_async = is_async_callable(func)
         self.checks_arguments = check_arguments
+        self.log_args = log_args
         self.task_middleware = list(task_middleware or [])
         for each in self.task_middleware:
             check_middleware(each, owner=f"task {self.name}", must_be_async=self.is_async, what="Task middleware")
@@ -294,6 +303,8 @@ class Task(Generic[P, R, Called]):
         deferrer = configure_task(name=self.name, job_manager=self.blueprint.job_manager, **{**own, **given})
         if self.checks_arguments:
             deferrer.check_arguments = self.check_arguments
+        if not (self.log_args and self.blueprint.log_args):
+            deferrer.job = deferrer.job.evolve(log_args=False)
         return deferrer
 
     def check_arguments(self, task_kwargs: Mapping[str, Any]) -> None:

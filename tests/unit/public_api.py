@@ -6,13 +6,13 @@ them, and what has no signature is named by what it is; of a `str` only that it 
 
 PUBLIC_API: dict[str, dict[str, str]] = {
     "procrastinate": {
-        "App": "class (*, connector, import_paths=None, worker_defaults=None, periodic_defaults=None)",
+        "App": "class (*, connector, import_paths=None, worker_defaults=None, periodic_defaults=None, log_args=True)",
         "BaseConnector": "class ()",
         "BaseRetryStrategy": "class ()",
         "Blueprint": "class ()",
         "Job": (
             "class (*, id=None, status=None, queue, priority=0, lock, queueing_lock, task_name, task_kwargs={}, "
-            "scheduled_at=None, attempts=0, abort_requested=False, worker_id=None)"
+            "scheduled_at=None, attempts=0, abort_requested=False, worker_id=None, log_args=True)"
         ),
         "JobContext": (
             "class (*, app, worker_name=None, worker_queues=None, job, start_timestamp, additional_context={}, "
@@ -35,11 +35,12 @@ PUBLIC_API: dict[str, dict[str, str]] = {
         "__url__": "str",
     },
     "procrastinate.app": {
-        "App": "class (*, connector, import_paths=None, worker_defaults=None, periodic_defaults=None)",
+        "App": "class (*, connector, import_paths=None, worker_defaults=None, periodic_defaults=None, log_args=True)",
         "App.from_path": "(dotted_path)",
         "App.with_connector": "(connector)",
         "App.replace_connector": "(connector)",
         "App.configure_task": "(name, *, allow_unknown=True, **options)",
+        "App.logs_args_of": "(task_name)",
         "App.perform_import_paths": "()",
         "App.run_worker_async": "async (**kwargs)",
         "App.run_worker": "(**kwargs)",
@@ -78,7 +79,7 @@ PUBLIC_API: dict[str, dict[str, str]] = {
         "configure_task": "(*, name, job_manager, **options)",
         "Task": (
             "class (func, *, blueprint, queue, name=None, aliases=None, retry=False, pass_context=False, "
-            "priority=0, lock=None, queueing_lock=None, task_middleware=None, check_arguments=True)"
+            "priority=0, lock=None, queueing_lock=None, task_middleware=None, check_arguments=True, log_args=True)"
         ),
         "Task.full_path": "property",
         "Task.retry": "property",
@@ -103,7 +104,7 @@ PUBLIC_API: dict[str, dict[str, str]] = {
         "Notification": "type",
         "Job": (
             "class (*, id=None, status=None, queue, priority=0, lock, queueing_lock, task_name, task_kwargs={}, "
-            "scheduled_at=None, attempts=0, abort_requested=False, worker_id=None)"
+            "scheduled_at=None, attempts=0, abort_requested=False, worker_id=None, log_args=True)"
         ),
         "Job.from_row": "(row)",
         "Job.asdict": "()",
@@ -274,7 +275,7 @@ PUBLIC_API: dict[str, dict[str, str]] = {
         "WORKER_CONCURRENCY": "1",
         "FETCH_JOB_POLLING_INTERVAL": "5.0",
         "ABORT_JOB_POLLING_INTERVAL": "5.0",
-        "Worker": "class (app, **options)",
+        "Worker": "class (app, queues=None, **options)",
         "Worker.run": "async ()",
         "Worker.stop": "()",
         "Worker.find_task": "(task_name)",

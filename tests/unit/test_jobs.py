@@ -36,6 +36,7 @@ def test_fields_in_their_order():
         ("attempts", False),
         ("abort_requested", False),
         ("worker_id", False),
+        ("log_args", False),
     ]
     assert job().asdict() == {
         "id": None,

@@ -52,6 +52,7 @@ class Executor:
         self,
         settings: WorkerSettings,
         find_task: Callable[[str], Task[..., Any]],
+        logs_args_of: Callable[[str], bool],
         make_context: Callable[[jobs.Job, float, Callable[[], AbortReason | None]], JobContext],
         worker: Any,
         logger: logging.Logger,
@@ -61,6 +62,7 @@ class Executor:
         """Run up to `settings.concurrency` jobs at a time and report each end to `on_end`."""
         self._settings = settings
         self._find_task = find_task
+        self._logs_args_of = logs_args_of
         self._make_context = make_context
         self._worker = worker
         self._logger = logger
@@ -120,8 +122,13 @@ class Executor:
     def submit(self, claims: Sequence[jobs.Claim]) -> None:
         """Take claimed jobs, to be started in this order."""
         now = time.monotonic()
-        self._waiting.extend((now, claim) for claim in claims)
+        self._waiting.extend((now, self._discreet(claim)) for claim in claims)
         self._start_some()
+
+    def _discreet(self, claim: jobs.Claim) -> jobs.Claim:
+        if self._logs_args_of(claim.job.task_name):
+            return claim
+        return attrs.evolve(claim, job=claim.job.evolve(log_args=False))
 
     def take_back(self, patience: float) -> list[jobs.Claim]:
         """Return all jobs that wait for a slot, if the first of them has waited for so many seconds."""
@@ -194,6 +201,7 @@ class Executor:
         job = running.claim.job
         result, error = None, None
         try:
+            self._log_debug("loaded_job_info", "Loaded job info of %s", job)
             running.task = task = self._find_task(job.task_name)
             if self._logger.isEnabledFor(logging.INFO):
                 extra = self._log_extra("start_job", job)
@@ -214,10 +222,10 @@ class Executor:
         bare = functools.partial(task.func, *arguments, **job.task_kwargs)
         if not wrapped:
             return self._bare_call(task, bare)
-        around = [
-            each for each in settings.task_middleware if middleware.is_async_middleware(each) == task.is_async
-        ] + list(task.task_middleware)
-        call = middleware.compose(around, bare, context, self._worker)
+        around = [each for each in settings.task_middleware if middleware.is_async_middleware(each) == task.is_async]
+        if len(around) < len(settings.task_middleware):
+            self._log_debug("skip_middleware", "Task middleware of the other kind is skipped for job %s", job)
+        call = middleware.compose([*around, *task.task_middleware], bare, context, self._worker)
         whole = functools.partial(self._bare_call, task, call)
         return middleware.compose(settings.worker_middleware, whole, context, self._worker)()
 
@@ -246,8 +254,13 @@ class Executor:
             self._log_end(verdict, error, running.started, ended, result)
         except Exception:
             # A result or argument whose own repr fails; the job has ended all the same.
-            self._logger.exception("The end of job %s could not be logged", job.id)
+            self._logger.exception("The end of job %s could not be logged", job.id, exc_info=job.log_args)
+        self._log_debug("finish_task", "The outcome of job %s goes to the database", job)
         self._start_some()
+
+    def _log_debug(self, action: str, message: str, job: jobs.Job) -> None:
+        if self._logger.isEnabledFor(logging.DEBUG):
+            self._logger.debug(message, job.call_string, extra=self._log_extra(action, job))
 
     def _judge(self, running: Running, error: BaseException | None, ended: float) -> Verdict:
         if error is None:
@@ -273,7 +286,12 @@ class Executor:
         job = verdict.claim.job
         if isinstance(error, exceptions.TaskNotFound):
             self._logger.error("%s", error, extra=self._log_extra("task_not_found", job))
-        suffix = f" - Result: {result}"[:250] if result else ""
+        if not job.log_args:
+            # What a task returns tells of its arguments. So do an error's message and the frames of its traceback,
+            # which some handlers read the variables from: the record gets neither.
+            suffix, result = "" if error is None else f"\n{verdicts.bare_traceback(error)}".rstrip(), None
+        else:
+            suffix = f" - Result: {result}"[:250] if result else ""
         outcome = JobResult(start_timestamp=started, end_timestamp=ended, result=result)
         self._logger.log(
             level,
@@ -283,7 +301,7 @@ class Executor:
             ended - started,
             suffix,
             extra={**self._log_extra(action, job), **outcome.as_dict()},
-            exc_info=error,
+            exc_info=error if job.log_args else None,
         )
 
 

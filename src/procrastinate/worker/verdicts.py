@@ -86,12 +86,14 @@ def _ask(strategy: retry.BaseRetryStrategy | None, run: FailedRun) -> tuple[retr
     try:
         return strategy.decide(run.error, run.claim.job), None
     except Exception as error:  # noqa: BLE001  user code; the job must end all the same
-        return None, f"the retry strategy failed: {describe(error)}"
+        return None, f"the retry strategy failed: {_described(error, run.claim.job)}"
 
 
 def report(run: FailedRun, event: str, **details: Any) -> dict[str, Any]:
-    """Return the entry for the log of attempts."""
+    """Return the entry for the log of attempts; without the error's message if the arguments are not to be logged."""
     job = run.claim.job
+    message = describe(run.error) if job.log_args else None
+    trace = _traceback(run.error) if job.log_args else bare_traceback(run.error)
     entry: dict[str, Any] = {
         "number": job.attempts + 1,
         "event": event,
@@ -100,8 +102,8 @@ def report(run: FailedRun, event: str, **details: Any) -> dict[str, Any]:
         "ended_at": run.ended_at.isoformat(),
         "worker_id": job.worker_id,
         "exception": type(run.error).__qualname__,
-        "message": storable(describe(run.error))[:LONGEST_MESSAGE],
-        "traceback": storable(_traceback(run.error))[-LONGEST_TRACEBACK:],
+        "message": None if message is None else storable(message)[:LONGEST_MESSAGE],
+        "traceback": storable(trace)[-LONGEST_TRACEBACK:],
         **details,
     }
     return {name: value for name, value in entry.items() if value is not None}
@@ -113,6 +115,28 @@ def describe(error: BaseException) -> str:
         return str(error)
     except Exception as failure:  # noqa: BLE001  user code
         return f"<the message could not be made: {type(failure).__name__}>"
+
+
+def _described(error: BaseException, job: jobs.Job) -> str:
+    return describe(error) if job.log_args else type(error).__qualname__
+
+
+def bare_traceback(error: BaseException) -> str:
+    """Return the error's traceback and those of its causes with nothing but places and types: no values, no messages.
+
+    What stands in the files is shown, as in any traceback.
+    """
+    parts: list[str] = []
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        frames = "".join(traceback.format_tb(cause.__traceback__))
+        parts.append(
+            f"Traceback (most recent call last):\n{frames}{type(cause).__module__}.{type(cause).__qualname__}\n"
+        )
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return "\nwhich led to\n\n".join(reversed(parts))
 
 
 def _traceback(error: BaseException) -> str:

@@ -150,7 +150,8 @@ def configure_task(
 
 
 async def _insert(deferrer: jobs.JobDeferrer, task: str, ignore_already_enqueued: bool) -> None:
-    call = ", ".join(f"{name}={value!r}" for name, value in deferrer.job.task_kwargs.items())
+    job = deferrer.job
+    call = ", ".join(f"{name}={value!r}" for name, value in job.task_kwargs.items()) if job.log_args else "…"
     output.print_stderr(f"Launching a job: {task}({call})")
     try:
         click.echo(await deferrer.defer_async())
