@@ -80,14 +80,18 @@ def upgrade(schema: str | None, options: UpgradeOptions) -> Flow[bool]:
     """Bring the tables to this version; return whether something was left to do. Raises what `plan` and `run` do."""
     steps = yield from plan(schema, options)
     has_changed = False
+    is_waiting = False
     program = secrets.randbits(62)
     while steps:
         try:
             if steps[0].needs_turn and not (yield Question(takeover.take_turn(schema, program))):
-                yield Tell("Waiting for another program that is taking the tables over")
+                if not is_waiting:
+                    yield Tell("Waiting for another program that is taking the tables over, or was until just now")
+                is_waiting = True
                 yield Pause(TURN_PAUSE)
                 steps = yield from plan(schema, options)
                 continue
+            is_waiting = False
             yield from run(steps[:1])
         except exceptions.ConnectorException:
             # Programs that are started together may all try it; each does what nobody else has done so far.

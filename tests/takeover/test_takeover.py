@@ -230,6 +230,27 @@ def test_privileges_are_kept(manager, old):
         old.execute(sql.SQL("drop owned by {0}; drop role {0}").format(role))
 
 
+def test_everything_has_the_owner_of_the_jobs(manager, old):
+    role = f"owner_{old.info.dbname}"
+    old.execute(f"create role {role}; grant all on schema public to {role}")
+    old.execute("create function procrastinate_of_mine() returns int language sql as 'select 1'")
+    try:
+        for table in ("jobs", "workers", "events", "periodic_defers"):
+            old.execute(f"alter table procrastinate_{table} owner to {role}")
+        old.execute(f"alter function procrastinate_defer_jobs_v1 owner to {role}")
+        manager.upgrade()
+        owners = """
+            select relname, relowner::regrole::text from pg_class
+            where relname ~ '^procrastinate_' and relkind in ('r', 'v', 'S')
+            union all
+            select proname, proowner::regrole::text from pg_proc where proname ~ '^procrastinate_'
+        """
+        others = [name for name, owner in old.execute(owners) if owner != role]
+        assert others == ["procrastinate_of_mine"]
+    finally:
+        old.execute(f"drop owned by {role}; drop role {role}")
+
+
 def test_events_can_be_kept(manager, old):
     support.jobs_in_every_state(old)
     events = support.events(old)
@@ -386,22 +407,26 @@ def test_many_at_once(old, old_database, connection):
     assert support.catalog(old) == support.catalog(connection)
 
 
-def test_another_program_is_at_it(manager, old, monkeypatch):
+def test_another_program_is_at_it(manager, old):
     run_flow(upgrade.run(plan_of(manager)[:2]), perform_on(manager))
     assert old.execute(takeover.take_turn(None, 1)).fetchall()
     assert not old.execute(takeover.take_turn(None, 2)).fetchall()
     assert old.execute(takeover.take_turn(None, 1)).fetchall()
-    told = []
+    requests = []
 
-    def tell(message):
-        told.append(message)
-        if len(told) == 2:
-            let_the_turn_pass(old)
+    def perform(request):
+        requests.append(request)
+        if isinstance(request, upgrade.Pause):
+            if requests.count(request) == 3:
+                let_the_turn_pass(old)
+            return None
+        return upgrade.perform(request, manager.connector, lambda _: None)
 
-    monkeypatch.setattr(upgrade, "TURN_PAUSE", 0.01)
-    assert manager.upgrade(tell=tell)
-    assert told[:2] == ["Waiting for another program that is taking the tables over"] * 2
-    assert told[2] != told[1]
+    assert run_flow(upgrade.upgrade(None, UpgradeOptions()), perform)
+    told = [request.message for request in requests if isinstance(request, upgrade.Tell)]
+    assert [message for message in told if message.startswith("Waiting for another program")] == told[:1]
+    assert requests.count(upgrade.Pause(upgrade.TURN_PAUSE)) == 3
+    assert manager.verify() == []
 
 
 class TestAsSql:

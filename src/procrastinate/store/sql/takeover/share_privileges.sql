@@ -16,7 +16,11 @@ begin
     select format('alter function %s owner to %s', p.oid::regprocedure, owner_name)
     from pg_proc p
     where p.pronamespace = (select relnamespace from pg_class where oid = job_table)
-      and p.proname like 'procrastinate\_%'
+      and p.proname = any (array[
+        'procrastinate_queue_channel_v1', 'procrastinate_log_attempt_v1', 'procrastinate_notify_v1',
+        'procrastinate_notify_ready_v1', 'procrastinate_notify_jobs_inserted_v1',
+        'procrastinate_unlink_periodic_defers_v1', 'procrastinate_defer_jobs_v1'
+      ])
       and p.proowner <> (select relowner from pg_class where oid = job_table)
     union all
     select format(
