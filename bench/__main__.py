@@ -1,300 +1,145 @@
-"""Measure how fast one worker process drains a queue of jobs that do nothing.
+"""Measure how fast jobs are deferred and run, beside what the database could do and beside other queues.
 
-The ceiling is what the database itself does: claiming and finishing the same jobs, 500 at a time, from one connection,
-with nothing around it. Once with the worker's own statements, once with the shortest ones that could do the job.
+    python -m bench                 everything: an hour or so; `make bench`
+    python -m bench quick           drain, flatness, latency, against the bare statements: under three minutes
+    python -m bench drain latency   some cases
+    python -m bench --peers all     beside the other queues too: each is installed when it is needed
+    python -m bench profile FILE    profile one worker
+
+Each run counts how often each job ran: one that was lost or ran twice makes the benchmark fail with code 1. The report
+goes to bench/results, as Markdown, JSON and charts.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import pstats
-import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
 
-import attrs
-import psycopg
-
-from bench.settings import DATABASE_VARIABLE
-from procrastinate.embedded import PostgresServer
+from bench import profiling
+from bench.cases import CASES
+from bench.contenders import ON_REDIS, PEERS, Contender, available
+from bench.measurement import Case, Measurement, Miscount, Options, Results
+from bench.redis_server import program as redis_program
+from bench.redis_server import running_redis
+from bench.report import Report, conditions, progress
+from bench.stand import ROOT, Stand, running_stand
 from procrastinate.exceptions import EmbeddedPostgresError
-from procrastinate.schema import SchemaManager
-from procrastinate.store import jobs as job_operations
-from procrastinate.store import postgres
 
-ROOT = Path(__file__).parent.parent
-BATCH = 500
-CONCURRENCIES = (1, 10, 100)
-WORKER_PATIENCE = 120.0
-SHOWN_SETTINGS = ("fsync", "synchronous_commit", "full_page_writes", "shared_buffers", "max_wal_size")
-# The worker's aim: half of what its own statements reach without a worker around them.
-AIM = 0.5
-
-Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
-
-BARE_CLAIM = """
-update procrastinate_jobs
-set status = 'doing', attempted_at = now()
-where id in (
-  select id from procrastinate_jobs
-  where status = 'todo' and waits_for is null
-  order by priority desc, id
-  limit %(limit)s
-  for update skip locked
-)
-returning id, task_name, args::text
-"""
-BARE_FINISH = {
-    "kept": "update procrastinate_jobs set status = 'succeeded', finalized_at = now() where id = any (%(ids)s)",
-    "deleted": "delete from procrastinate_jobs where id = any (%(ids)s)",
-}
-
-
-@attrs.frozen
-class Measurement:
-    """How long a number of jobs took, and what else is known of it."""
-
-    seconds: float
-    details: dict[str, Any] = attrs.field(factory=dict)
-
-
-@attrs.frozen
-class Case:
-    """One thing to measure."""
-
-    name: str
-    kind: str
-    outcome: str
-    run: Callable[[str], Measurement]
+RESULTS = ROOT / "bench" / "results"
+PAGE = ROOT / "docs" / "performance.md"
+QUICK_CASES = ("drain", "flatness", "latency")
+QUICK_SCALE = 0.1
+# Not in a run of everything unless they are named: peers that need another server.
+DEFAULT_PEERS = tuple(PEERS)
 
 
 def main() -> int:
-    """Measure, and print the table."""
+    """Measure, and write the report."""
+    if not Path("/proc/self/stat").exists():
+        print("The benchmark reads processor times from /proc, so it needs Linux.", file=sys.stderr)
+        return 2
     arguments = parse()
     try:
-        with PostgresServer() as server:
-            prepare(server.conninfo)
-            print_conditions(server.conninfo, arguments)
-            if arguments.profile:
-                profile(server.conninfo, arguments)
-            else:
-                measure(server.conninfo, arguments)
+        with running_redis(), running_stand(version=arguments.postgres) as stand:
+            if arguments.profile is not None:
+                profiling.profile(stand, arguments.profile, arguments.concurrency)
+                return 0
+            report = measure(stand, arguments)
     except EmbeddedPostgresError as error:
         print(f"The benchmark cannot start: {error}", file=sys.stderr)
-        return 1
+        return 2
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130
-    return 0
+    print(report.markdown())
+    for path in report.write(arguments.output, arguments.name):
+        progress(f"wrote {path}")
+    if arguments.fill_page:
+        report.fill(PAGE)
+        progress(f"filled {PAGE}")
+    return 1 if report.miscounts else 0
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--jobs", type=int, default=20_000, help="jobs for each measurement (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="measurements of each kind (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="a single round of 5,000 jobs")
-    parser.add_argument("--profile", metavar="FILE", help="profile one worker instead, into FILE and as a list")
-    parser.add_argument(
-        "--concurrency", type=int, default=100, help="of the worker that --profile looks at (default: %(default)s)"
+def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    arguments = parser.parse_args()
-    if arguments.quick:
-        arguments.jobs, arguments.rounds = 5_000, 1
-    if arguments.jobs < 1 or arguments.rounds < 1:
-        parser.error("--jobs and --rounds must be at least 1")
+    names = [case.name for case in CASES]
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"quick, or some of: {', '.join(names)}")
+    parser.add_argument("--rounds", type=int, help="measurements of each arm (default: 3; quick: 1)")
+    parser.add_argument("--scale", type=float, help="size of piles and long runs (default: 1; quick: 0.1)")
+    parser.add_argument("--peers", metavar="A,B", help=f"all, none, or some of: {', '.join([*PEERS, *ON_REDIS])}")
+    parser.add_argument("--postgres", type=int, metavar="VERSION", help="PostgreSQL's major version")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="where the report goes (default: bench/results)")
+    parser.add_argument("--name", help="of the report's files (default: the date and time)")
+    parser.add_argument("--fill-page", action="store_true", help="put the table and charts into docs/performance.md")
+    parser.add_argument("--concurrency", type=int, default=10, help="of the worker that `profile` looks at")
+    arguments = parser.parse_args(words)
+    arguments.profile = None
+    if arguments.cases[:1] == ["profile"]:
+        if len(arguments.cases) != 2:
+            parser.error("profile takes the file to write: python -m bench profile worker.prof")
+        arguments.profile = Path(arguments.cases[1])
+        return arguments
+    arguments.quick = "quick" in arguments.cases
+    chosen = [name for name in arguments.cases if name != "quick"]
+    if unknown := set(chosen) - set(names):
+        parser.error(f"no such case: {', '.join(sorted(unknown))}; there are quick, {', '.join(names)}")
+    arguments.cases = chosen or (list(QUICK_CASES) if arguments.quick else names)
+    arguments.rounds = arguments.rounds or (1 if arguments.quick else 3)
+    arguments.scale = arguments.scale or (QUICK_SCALE if arguments.quick else 1.0)
+    if arguments.rounds < 1 or arguments.scale <= 0:
+        parser.error("--rounds must be at least 1, and --scale more than 0")
+    peers = arguments.peers or ("none" if arguments.quick else "all")
+    arguments.peers = {"all": list(DEFAULT_PEERS), "none": []}.get(peers, peers.split(","))
+    if unknown := set(arguments.peers) - {*PEERS, *ON_REDIS}:
+        parser.error(f"no such peer: {', '.join(sorted(unknown))}; there are {', '.join([*PEERS, *ON_REDIS])}")
+    arguments.name = arguments.name or time.strftime("%Y-%m-%d-%H%M")
     return arguments
 
 
-def prepare(conninfo: str) -> None:
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        connection.execute(SchemaManager.get_schema())  # type: ignore[arg-type]
-
-
-def print_conditions(conninfo: str, arguments: argparse.Namespace) -> None:
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        version = fetch_value(connection, "show server_version")
-        settings = [f"{name} {fetch_value(connection, f'show {name}')}" for name in SHOWN_SETTINGS]
-    print(
-        f"PostgreSQL {version} on the same machine, by a Unix socket: {', '.join(settings)}\n"
-        f"{platform.python_implementation()} {platform.python_version()}, psycopg {psycopg.__version__} "
-        f"({psycopg.pq.__impl__}), {os.cpu_count()} cores, {platform.system()} {platform.machine()}\n"
-        f"{arguments.jobs:,} jobs that do nothing, {arguments.rounds} interleaved round(s), medians; "
-        "from the first claim to the last end recorded\n",
-        flush=True,
+def measure(stand: Stand, arguments: argparse.Namespace) -> Report:
+    """Run the chosen cases."""
+    missing: dict[str, str] = {}
+    peers: Mapping[str, Contender] = available(
+        arguments.peers, missing.__setitem__, has_redis=redis_program() is not None
     )
+    options = Options(scale=arguments.scale, rounds=arguments.rounds, peers=peers, quick=arguments.quick)
+    report = Report(options, conditions(stand, options), missing=missing)
+    for case in CASES:
+        if case.name in arguments.cases:
+            report.results[case.name] = run_case(stand, case, options, report)
+            report.rows[case.name] = case.rows(report.results[case.name], options)
+    return report
 
 
-def fetch_value(connection: Connection, query: str) -> Any:
-    row = connection.execute(query).fetchone()  # type: ignore[arg-type]
-    assert row is not None
-    return row[0]
+def run_case(stand: Stand, case: Case, options: Options, report: Report) -> Results:
+    """Run each arm of a case once in each round, in turns, forward and back."""
+    arms = case.arms(options)
+    results = Results({arm.name: [] for arm in arms})
+    for index in range(options.rounds):
+        for arm in arms if index % 2 == 0 else reversed(arms):
+            if arm.rounds is not None and index >= arm.rounds:
+                continue
+            stand.wait_for_quiet()
+            what = f"{case.name}: {arm.name}"
+            measurement: Measurement | None = None
+            try:
+                measurement = arm.run(stand)
+            except Miscount as miscount:
+                report.miscounts.append(f"{what}: {miscount}")
+            except (RuntimeError, OSError, AssertionError, TimeoutError) as error:
+                report.failures.append(f"{what}: {type(error).__name__}: {error}")
+            results.runs[arm.name].append(measurement)
+            progress(f"{what}: {_summary(measurement) if measurement else 'FAILED'}")
+    return results
 
 
-def fill(connection: Connection, jobs: int) -> None:
-    """Start over with an empty table, then insert jobs; what that left for the server to do is done before we go on."""
-    connection.execute("truncate procrastinate_jobs, procrastinate_workers")
-    connection.execute(
-        "insert into procrastinate_jobs (queue_name, task_name, args) "
-        "select 'default', 'noop', jsonb_build_object('number', n) from generate_series(1, %s::integer) as n",
-        (jobs,),
-    )
-    connection.execute("vacuum analyze procrastinate_jobs")
-    connection.execute("checkpoint")
-
-
-def cases(profile_file: str | None = None) -> list[Case]:
-    found = [
-        Case(f"{title} {BATCH}, {outcome}", kind, outcome, run)
-        for outcome in BARE_FINISH
-        for title, kind, run in (
-            ("bare statements, batches of", "bare", lambda conninfo, outcome=outcome: run_bare(conninfo, outcome)),
-            ("our statements, batches of", "ours", lambda conninfo, outcome=outcome: run_ours(conninfo, outcome)),
-        )
-    ]
-    for outcome in BARE_FINISH:
-        for concurrency in CONCURRENCIES:
-            found.append(  # noqa: PERF401  a comprehension of that size is no easier to read
-                Case(
-                    f"one worker, concurrency {concurrency}, {outcome}",
-                    "worker",
-                    outcome,
-                    lambda conninfo, c=concurrency, o=outcome: run_worker(conninfo, c, o, profile_file),
-                )
-            )
-    return found
-
-
-def measure(conninfo: str, arguments: argparse.Namespace) -> None:
-    """Measure every case once in each round, so that a slow moment of the machine meets them all, and print a table."""
-    found = cases()
-    results: dict[str, list[Measurement]] = {case.name: [] for case in found}
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        for number in range(arguments.rounds):
-            for case in found if number % 2 == 0 else reversed(found):
-                fill(connection, arguments.jobs)
-                results[case.name].append(case.run(conninfo))
-                check(connection, case, arguments.jobs)
-    rates = {name: [arguments.jobs / result.seconds for result in measured] for name, measured in results.items()}
-    print_table(found, rates)
-    print_verdict(found, rates)
-
-
-def check(connection: Connection, case: Case, jobs: int) -> None:
-    """See that all jobs were really done: a number for half of the work is worth nothing."""
-    left = fetch_value(connection, "select count(*) from procrastinate_jobs where status <> 'succeeded'")
-    done = fetch_value(connection, "select count(*) from procrastinate_jobs where status = 'succeeded'")
-    if left or done != (jobs if case.outcome == "kept" else 0):
-        raise SystemExit(f"{case.name}: {left} jobs are not done and {done} are, of {jobs}")
-
-
-def print_table(found: Sequence[Case], rates: dict[str, list[float]]) -> None:
-    print(f"{'':44} {'jobs/s':>9} {'lowest':>9} {'highest':>9} {'to ours':>9} {'to bare':>9}")
-    for case in found:
-        rate = statistics.median(rates[case.name])
-        ratios = [ratio_to(case, kind, found, rates) for kind in ("ours", "bare")]
-        print(
-            f"{case.name:44} {rate:9,.0f} {min(rates[case.name]):9,.0f} {max(rates[case.name]):9,.0f} "
-            + " ".join(f"{ratio:9.2f}" for ratio in ratios)
-        )
-
-
-def ratio_to(case: Case, kind: str, found: Sequence[Case], rates: dict[str, list[float]]) -> float:
-    """Return the median of the case's ratios to a ceiling, each taken within one round."""
-    ceiling = next(other for other in found if other.kind == kind and other.outcome == case.outcome)
-    return statistics.median(rate / top for rate, top in zip(rates[case.name], rates[ceiling.name], strict=True))
-
-
-def print_verdict(found: Sequence[Case], rates: dict[str, list[float]]) -> None:
-    print()
-    for outcome in BARE_FINISH:
-        workers = [case for case in found if case.kind == "worker" and case.outcome == outcome]
-        best = max(workers, key=lambda case: statistics.median(rates[case.name]))
-        ratio = ratio_to(best, "ours", found, rates)
-        bare = ratio_to(best, "bare", found, rates)
-        verdict = "reaches" if ratio >= AIM else "misses"
-        print(
-            f"Best: {best.name}: {ratio:.2f} of the ceiling of our statements ({bare:.2f} of the bare ones); "
-            f"{verdict} the aim of {AIM:g}."
-        )
-
-
-def run_bare(conninfo: str, outcome: str) -> Measurement:
-    """Claim and finish with the shortest statements that could do it."""
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        start = time.perf_counter()
-        while rows := connection.execute(BARE_CLAIM, {"limit": BATCH}).fetchall():
-            connection.execute(BARE_FINISH[outcome], {"ids": [row[0] for row in rows]})
-        return Measurement(time.perf_counter() - start)
-
-
-def run_ours(conninfo: str, outcome: str) -> Measurement:
-    """Claim and finish with the statements of the worker, parameters and answers as they are sent."""
-    claim = read_statement(job_operations.FetchJobs)
-    finish = read_statement(job_operations.FinishJobs if outcome == "kept" else job_operations.DeleteJobs)
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        worker_id = fetch_value(connection, "insert into procrastinate_workers default values returning id")
-        start = time.perf_counter()
-        fetch: dict[str, Any] = {"queues": None, "worker_id": worker_id, "limit": BATCH}
-        while rows := connection.execute(claim, fetch).fetchall():
-            ended: dict[str, Any] = {
-                "worker_id": worker_id,
-                "ids": [row[0] for row in rows],
-                "tokens": [row[12] for row in rows],
-                "statuses": ["succeeded"] * len(rows),
-                "reports": [None] * len(rows),
-            }
-            connection.execute(finish, ended).fetchall()
-        return Measurement(time.perf_counter() - start)
-
-
-def read_statement(operation: type[Any]) -> Any:
-    return postgres.statement(operation.__new__(operation))
-
-
-def run_worker(conninfo: str, concurrency: int, outcome: str, profile_file: str | None) -> Measurement:
-    """Drain the queue with a worker in a process of its own."""
-    command = [sys.executable, "-m", "bench.worker", "--concurrency", str(concurrency)]
-    command += ["--delete-jobs", "never" if outcome == "kept" else "always"]
-    command += ["--profile", profile_file] if profile_file else []
-    result = subprocess.run(
-        command,
-        cwd=ROOT,
-        env={**os.environ, DATABASE_VARIABLE: conninfo},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-        timeout=WORKER_PATIENCE,
-    )
-    if result.returncode != 0:
-        raise SystemExit(f"The worker failed with code {result.returncode}; its messages are above.")
-    details = json.loads(result.stdout)
-    return Measurement(details["seconds"], details)
-
-
-def profile(conninfo: str, arguments: argparse.Namespace) -> None:
-    """Show where the time of a worker goes: without a profile first, which slows everything down, then with one."""
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        for file in (None, arguments.profile):
-            fill(connection, arguments.jobs)
-            measured = run_worker(conninfo, arguments.concurrency, "kept", file)
-            print(
-                f"{'with' if file else 'without'} the profile: {arguments.jobs / measured.seconds:,.0f} jobs/s, "
-                f"{measured.seconds:.2f} s; processor time with start and end {measured.details['cpu_seconds']:.2f} s"
-            )
-            for name, calls in sorted(measured.details["calls"].items(), key=lambda item: -item[1]["seconds"]):
-                print(
-                    f"  {name:24} {calls['count']:6,} calls {calls['seconds']:8.3f} s {calls['items']:8,} jobs, "
-                    f"{calls['items'] / calls['count']:6.0f} a call"
-                )
-    for order in ("tottime", "cumulative"):
-        pstats.Stats(arguments.profile).sort_stats(order).print_stats(30)
+def _summary(measurement: Measurement) -> str:
+    return ", ".join(f"{name} {value:,.6g}" for name, value in measurement.numbers.items() if name != "jobs")
 
 
 if __name__ == "__main__":

@@ -1,20 +1,27 @@
-"""The application of the benchmark: a task that does nothing, and a connector with a clock."""
+"""The application for the command line and for timed runs: tasks that do nothing or a little, and a connector with a clock."""
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import collections
+import json
 import os
 import time
+from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
 
 import procrastinate
-from bench.settings import DATABASE_VARIABLE
+from bench.tally import hit
 from procrastinate.store import jobs as job_operations
 from procrastinate.store.operation import Operation
 
 T = TypeVar("T")
+
+CALLS_VARIABLE = "BENCH_CALLS"
+NAP = 0.001
 
 
 @attrs.define
@@ -27,13 +34,14 @@ class Calls:
 
 
 class TimedConnector(procrastinate.PsycopgConnector):
-    """Notes when the first claim began and when the last ends of runs were recorded."""
+    """Notes how long each kind of operation took, and each claim that found something."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.first_fetch = 0.0
         self.last_end = 0.0
         self.calls: collections.defaultdict[str, Calls] = collections.defaultdict(Calls)
+        self.claims: list[tuple[float, float, int]] = []
 
     async def run_async(self, operation: Operation[T], connection: Any = None) -> T:
         start = time.perf_counter()
@@ -44,17 +52,38 @@ class TimedConnector(procrastinate.PsycopgConnector):
         calls.seconds += end - start
         if isinstance(operation, job_operations.FetchJobs):
             self.first_fetch = self.first_fetch or start
-            calls.items += len(answer.claims)  # type: ignore[attr-defined]
+            found = len(answer.claims)  # type: ignore[attr-defined]
+            calls.items += found
+            if found:
+                self.claims.append((time.monotonic(), end - start, found))
         elif isinstance(operation, job_operations.FinishJobs | job_operations.DeleteJobs):
             self.last_end = end
             calls.items += len(operation.verdicts)
         return answer
 
+    def save(self, path: str) -> None:
+        """Write the claims to a file: when each ended, how long it took in seconds, and how many jobs it found."""
+        Path(path).write_text(json.dumps(self.claims))
 
-connector = TimedConnector(conninfo=os.environ.get(DATABASE_VARIABLE, ""))
+
+# Timing costs a little: only where it is asked for.
+_calls_path = os.environ.get(CALLS_VARIABLE)
+connector = (TimedConnector if _calls_path else procrastinate.PsycopgConnector)(
+    conninfo=os.environ.get("BENCH_DATABASE_URL", "")
+)
+if isinstance(connector, TimedConnector) and _calls_path:
+    atexit.register(connector.save, _calls_path)
 app = procrastinate.App(connector=connector)
 
 
 @app.task(name="noop")
-async def noop(*, number: int) -> None:
-    """Do nothing."""
+async def noop(i: int) -> None:
+    """Count itself."""
+    hit(i)
+
+
+@app.task(name="nap")
+async def nap(i: int) -> None:
+    """Count itself, and wait for a millisecond."""
+    hit(i)
+    await asyncio.sleep(NAP)

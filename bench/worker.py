@@ -1,37 +1,33 @@
-"""One worker process that drains the queue and says how long it took, as JSON on standard output."""
+"""One worker process that drains the queue and says how long its operations took, as JSON on standard output."""
 
 from __future__ import annotations
 
-import argparse
 import cProfile
 import json
 import logging
+import os
 import resource
 import sys
 
 import attrs
 
-from bench import app as application
+os.environ.setdefault("BENCH_CALLS", os.devnull)
+
+from bench import app as application  # noqa: E402  it reads the environment
 
 
-def main() -> None:
-    """Drain the queue."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--concurrency", type=int, required=True)
-    parser.add_argument("--delete-jobs", choices=["never", "always"], required=True)
-    parser.add_argument("--profile")
-    arguments = parser.parse_args()
+def main(concurrency: str, path: str = "") -> None:
+    """Drain the queue, under a profile if there is a path for it."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    profile = cProfile.Profile() if arguments.profile else None
+    profile = cProfile.Profile() if path else None
     if profile is not None:
         profile.enable()
-    application.app.run_worker(
-        wait=False, concurrency=arguments.concurrency, delete_jobs=arguments.delete_jobs, name="bench"
-    )
+    application.app.run_worker(wait=False, concurrency=int(concurrency), name="bench")
     if profile is not None:
         profile.disable()
-        profile.dump_stats(arguments.profile)
+        profile.dump_stats(path)
     connector = application.connector
+    assert isinstance(connector, application.TimedConnector)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     result = {
         "seconds": connector.last_end - connector.first_fetch,
@@ -42,4 +38,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -1,0 +1,53 @@
+"""`setting` is pgqueuer's batch size. Ended jobs always leave the table of jobs, and rows of a log remain."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+
+import asyncpg
+from pgqueuer import PgQueuer, Queries
+from pgqueuer.db import AsyncpgDriver
+
+from bench import adapter
+from bench.tally import hit
+
+
+class Queue:
+    loop = "uvloop"  # as its own command, where it is installed
+
+    async def setup(self):
+        connection = await asyncpg.connect(adapter.URL)
+        await Queries(AsyncpgDriver(connection)).install()
+        await connection.close()
+
+    async def open(self):
+        self.connection = await asyncpg.connect(adapter.URL)
+        self.queries = Queries(AsyncpgDriver(self.connection))
+
+    async def close(self):
+        await self.connection.close()
+
+    async def one(self, number):
+        await self.queries.enqueue("job", b'{"i":%d}' % number)
+
+    async def bulk(self, numbers):
+        for part in adapter.chunks(numbers):
+            size = len(part)
+            await self.queries.enqueue(["job"] * size, [b'{"i":%d}' % number for number in part], [0] * size)
+
+    async def worker(self):
+        queuer = PgQueuer(AsyncpgDriver(await asyncpg.connect(adapter.URL)))
+
+        @queuer.entrypoint("job")
+        async def run(job):
+            hit(json.loads(job.payload)["i"])
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, queuer.shutdown.set)
+        await queuer.run(batch_size=int(self.options.setting))
+
+
+if __name__ == "__main__":
+    adapter.main(Queue)

@@ -1,0 +1,155 @@
+"""The ceilings: what the database does by itself, asked by a client that does nothing else.
+
+`python -m bench.bare NAME JOBS` does one of them in a process of its own, and prints what it took as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import psycopg
+
+Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+
+BATCH = 500
+
+CLAIM = """
+update procrastinate_jobs
+set status = 'doing', attempted_at = now()
+where id in (
+  select id from procrastinate_jobs
+  where status = 'todo' and waits_for is null
+  order by priority desc, id
+  limit %(limit)s
+  for update skip locked
+)
+returning id, task_name, args::text
+"""
+FINISH = "update procrastinate_jobs set status = 'succeeded', finalized_at = now() where id = any (%(ids)s)"
+DELETE = "delete from procrastinate_jobs where id = any (%(ids)s)"
+INSERT = (
+    "insert into procrastinate_jobs (queue_name, task_name, args) values ('default', 'noop', %(args)s::text::jsonb) "
+    "returning id"
+)
+COPY = "copy procrastinate_jobs (queue_name, task_name, args) from stdin"
+
+
+def _connect() -> Connection:
+    return psycopg.connect(os.environ["BENCH_DATABASE_URL"], autocommit=True)
+
+
+def _finish(jobs: int, statement: str) -> float:
+    with _connect() as connection:
+        start = time.perf_counter()
+        while rows := connection.execute(CLAIM, {"limit": BATCH}).fetchall():
+            connection.execute(statement.encode(), {"ids": [row[0] for row in rows]})
+        return time.perf_counter() - start
+
+
+def keep(jobs: int) -> float:
+    """Claim and finish with the shortest statements that could do it."""
+    return _finish(jobs, FINISH)
+
+
+def delete(jobs: int) -> float:
+    """Claim and delete."""
+    return _finish(jobs, DELETE)
+
+
+def insert(jobs: int) -> float:
+    """Insert and commit, one by one."""
+    with _connect() as connection:
+        start = time.perf_counter()
+        for number in range(jobs):
+            connection.execute(INSERT, {"args": json.dumps({"i": number})}).fetchall()
+        return time.perf_counter() - start
+
+
+def insert_without_trigger(jobs: int) -> float:
+    """Insert and commit, one by one, and tell no worker."""
+    with _connect() as connection:
+        connection.execute("set session_replication_role = replica")
+        start = time.perf_counter()
+        for number in range(jobs):
+            connection.execute(INSERT, {"args": json.dumps({"i": number})}).fetchall()
+        return time.perf_counter() - start
+
+
+def insert_async(jobs: int) -> float:
+    """Insert and commit on an asynchronous connection."""
+
+    async def run() -> float:
+        url = os.environ["BENCH_DATABASE_URL"]
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+            start = time.perf_counter()
+            for number in range(jobs):
+                cursor = await connection.execute(INSERT, {"args": json.dumps({"i": number})})
+                await cursor.fetchall()
+            return time.perf_counter() - start
+
+    return asyncio.run(run())
+
+
+def copy(jobs: int) -> float:
+    """Copy rows in, each written as it is made."""
+    with _connect() as connection, connection.cursor() as cursor:
+        start = time.perf_counter()
+        with cursor.copy(COPY) as rows:
+            for number in range(jobs):
+                rows.write_row(("default", "noop", json.dumps({"i": number})))
+        return time.perf_counter() - start
+
+
+def nap(jobs: int, concurrency: int) -> float:
+    """Do not touch the database: wait for a millisecond, so many at a time."""
+
+    async def run() -> float:
+        remaining = iter(range(jobs))
+
+        async def lane() -> None:
+            for _ in remaining:
+                await asyncio.sleep(0.001)
+
+        start = time.perf_counter()
+        await asyncio.gather(*(lane() for _ in range(concurrency)))
+        return time.perf_counter() - start
+
+    return asyncio.run(run())
+
+
+def claimer() -> None:
+    """Wait for notifications, and claim what is there; print when each job was got, and finish it."""
+    with _connect() as connection:
+        connection.execute("listen procrastinate_any_queue_v1")
+        print("ready", flush=True)
+        for _ in itertools.takewhile(lambda _: True, connection.notifies()):
+            rows = connection.execute(CLAIM, {"limit": 10}).fetchall()
+            at = time.monotonic_ns()
+            for row in rows:
+                print(json.loads(row[2])["i"], at, flush=True)
+            connection.execute(FINISH, {"ids": [row[0] for row in rows]})
+
+
+CEILINGS: dict[str, Callable[[int], float]] = {
+    each.__name__: each for each in (keep, delete, insert, insert_without_trigger, insert_async, copy)
+}
+
+
+def main(name: str, jobs: int, *rest: str) -> None:
+    if name == "claimer":
+        claimer()
+        return
+    started = time.process_time()
+    seconds = nap(jobs, int(rest[0])) if name == "nap" else CEILINGS[name](jobs)
+    print(json.dumps({"seconds": seconds, "cpu": time.process_time() - started}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

@@ -1,0 +1,145 @@
+"""How long a job waits from being deferred to its first line, while the worker is idle and while it is busy."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import time
+from collections.abc import Sequence
+
+from bench import runs
+from bench.ceilings import python
+from bench.clients import Clients
+from bench.contenders import OURS
+from bench.measurement import Arm, Measurement, Options, Results, Row, row
+from bench.processes import Load
+from bench.stand import Stand
+
+JOBS = 310
+WARM_UP = 10
+BUSY_SECONDS = 10
+EVERY = 0.02
+BARE, IDLE, BUSY = "bare round trip", "ours, idle", "ours, half busy"
+
+
+def bare(stand: Stand, jobs: int) -> Measurement:
+    """Measure the round trip: INSERT, notification, claim; two processes with nothing around their statements."""
+    with stand.new_database("bench_round_trip") as database:
+        claimer = python(stand, database, "bench.bare", "claimer", "0", stdout=subprocess.PIPE, text=True)
+        try:
+            assert claimer.process.stdout is not None
+            claimer.process.stdout.readline()
+            load = Load.now(stand.server_pid)
+            start, waits = time.monotonic(), []
+            for number in range(jobs):
+                time.sleep(max(0.0, start + number * EVERY - time.monotonic()))
+                sent = time.monotonic_ns()
+                database.execute(
+                    "insert into procrastinate_jobs (queue_name, task_name, args) "
+                    "values ('default', 'noop', jsonb_build_object('i', %s::integer))",
+                    number,
+                )
+                got, at = claimer.process.stdout.readline().split()
+                assert int(got) == number
+                waits.append((int(at) - sent) / 1e6)
+            foreign = Load.now(stand.server_pid).foreign_since(load)
+        finally:
+            claimer.stop()
+        return Measurement({**runs.percentiles(waits[WARM_UP:]), "foreign": foreign})
+
+
+def half_busy(stand: Stand, seconds: float) -> Measurement:
+    """Find out what a worker can do, offer it half of that steadily, and look at how long the jobs wait."""
+    full = runs.drain(stand, OURS, 20_000, keep=True)["rate"]
+    rate = full / 2
+    jobs = int(rate * seconds)
+    with stand.new_database("bench_busy") as database, runs.tally_for(stand, jobs) as tally:
+        worker = OURS.worker(stand, database.url, tally, setting=OURS.setting, keep=True)
+        try:
+            clients = Clients(stand, database, ["steadily", f"--jobs={jobs}", f"--rate={rate}"])
+            time.sleep(1.5)
+            load = Load.now(stand.server_pid)
+            clients.start()
+            (result,) = clients.results()
+            foreign = Load.now(stand.server_pid).foreign_since(load)
+            deadline = time.monotonic() + 30
+            while tally.waiting and time.monotonic() < deadline:
+                time.sleep(0.02)
+            time.sleep(runs.AFTERMATH)
+        finally:
+            worker.stop()
+        runs.check(tally, "half busy")
+        waits = [(tally.stamp(i) - at) / 1e6 for i, at in enumerate(result["sent"])]
+        offered = jobs / (result["ended"] - result["started"])
+        # The first second is the worker's warming up.
+        return Measurement(
+            {**runs.percentiles(waits[int(rate) :]), "foreign": foreign, "rate": offered, "full": full},
+        )
+
+
+class Latencies:
+    name = "latency"
+
+    def arms(self, options: Options) -> Sequence[Arm]:
+        found = [
+            Arm(BARE, functools.partial(bare, jobs=JOBS)),
+            Arm(IDLE, functools.partial(runs.latency, contender=OURS)),
+        ]
+        found += [Arm(peer.name, functools.partial(runs.latency, contender=peer)) for peer in options.peers.values()]
+        if not options.quick:
+            found.append(Arm(BUSY, functools.partial(half_busy, seconds=BUSY_SECONDS)))
+        return found
+
+    def rows(self, results: Results, options: Options) -> Sequence[Row]:
+        def both(arm: str) -> str:
+            return f"p50 {results.median(arm, 'p50'):.2f} ms, p99 {results.median(arm, 'p99'):.2f} ms"
+
+        def is_short(arm: str) -> bool:
+            return results.median(arm, "p50") <= 2 and results.median(arm, "p99") <= 5
+
+        found = [
+            row(
+                results,
+                [IDLE],
+                "latency, idle worker",
+                lambda: both(IDLE),
+                "p50 ≤ 2 ms, p99 ≤ 5 ms",
+                lambda: is_short(IDLE),
+            ),
+            row(
+                results,
+                [IDLE, BARE],
+                "latency against the bare round trip",
+                lambda: f"p50 {results.ratio(IDLE, BARE, 'p50'):.2f} ×: {both(BARE)}",
+                "≤ 3 ×",
+                lambda: results.ratio(IDLE, BARE, "p50") <= 3,
+            ),
+        ]
+        peers = [peer.name for peer in options.peers.values() if peer.unfinished and results.has(peer.name)]
+        if peers and results.has(IDLE):
+            found.append(
+                Row(
+                    "latency of peers on PostgreSQL",
+                    "; ".join(f"{peer} {both(peer)}" for peer in peers),
+                    "ours is below each",
+                    all(results.ratio(IDLE, peer, "p50") < 1 for peer in peers),
+                    noisy=results.is_noisy(IDLE, *peers),
+                )
+            )
+        on_redis = [peer.name for peer in options.peers.values() if not peer.unfinished and results.has(peer.name)]
+        if on_redis:
+            found.append(Row("latency of peers on Redis", "; ".join(f"{peer} {both(peer)}" for peer in on_redis)))
+        if not options.quick:
+            found.append(
+                row(
+                    results,
+                    [BUSY],
+                    "latency at half load",
+                    lambda: f"{both(BUSY)}, at {results.median(BUSY):,.0f} jobs/s",
+                    "p50 ≤ 2 ms, p99 ≤ 5 ms",
+                    lambda: is_short(BUSY),
+                    "all jobs, deferred every 10 ms in batches: each waits for its batch to be committed, and for those "
+                    "before it",
+                )
+            )
+        return found

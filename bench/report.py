@@ -1,0 +1,146 @@
+"""The report: what was measured under which conditions, as Markdown and JSON, and the charts."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import psycopg
+
+from bench import charts
+from bench.measurement import QUIET, Options, Results, Row
+from bench.stand import ROOT, Stand
+
+BEGIN, END = "<!-- begin: measured by `python -m bench` -->", "<!-- end: measured -->"
+
+
+@attrs.define
+class Report:
+    """What is known when all cases have run.
+
+    Attributes:
+        conditions: lines on versions, settings and load.
+        results: of each case, by name.
+        rows: of each case, by name.
+        missing: peers that could not be measured, and why.
+        failures: what went wrong, in sentences.
+        miscounts: lost and doubled jobs, in sentences.
+        jobs: how many jobs ran under a tally.
+    """
+
+    options: Options
+    conditions: Sequence[str]
+    results: dict[str, Results] = attrs.field(factory=dict)
+    rows: dict[str, Sequence[Row]] = attrs.field(factory=dict)
+    missing: Mapping[str, str] = attrs.field(factory=dict)
+    failures: list[str] = attrs.field(factory=list)
+    miscounts: list[str] = attrs.field(factory=list)
+
+    def markdown(self) -> str:
+        """Return the table and what belongs to it."""
+        lines = [
+            "| measure | measured | bar | |",
+            "|---|---|---|---|",
+            *(self._line(row) for rows in self.rows.values() for row in rows),
+            "",
+            "`~`: others used more than a tenth of the machine in too many of the runs.",
+            "",
+            *(f"- {line}" for line in self.conditions),
+            *(f"- Not measured: {peer}: {reason}" for peer, reason in self.missing.items()),
+            *(f"- Failed: {failure.splitlines()[0]}" for failure in self.failures),
+            *(f"- **Miscount**: {miscount}" for miscount in self.miscounts),
+        ]
+        return "\n".join(lines) + "\n"
+
+    def _line(self, row: Row) -> str:
+        verdict = {True: "met", False: "**missed**", None: ""}[row.met]
+        note = f" ({row.note})" if row.note else ""
+        return f"| {row.measure} | {'~ ' if row.noisy else ''}{row.value}{note} | {row.bar} | {verdict} |"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything, down to the single runs."""
+        return {
+            "conditions": list(self.conditions),
+            "missing": dict(self.missing),
+            "failures": self.failures,
+            "miscounts": self.miscounts,
+            "rows": {case: [attrs.asdict(row) for row in rows] for case, rows in self.rows.items()},
+            "runs": {
+                case: {
+                    arm: [run and {**_rounded(run.numbers), **run.series} for run in found]
+                    for arm, found in results.runs.items()
+                }
+                for case, results in self.results.items()
+            },
+        }
+
+    def write(self, folder: Path, name: str) -> list[Path]:
+        """Write report and charts into a folder, and return the files."""
+        folder.mkdir(parents=True, exist_ok=True)
+        written = [folder / f"{name}.md", folder / f"{name}.json"]
+        written[0].write_text(f"# Benchmark\n\n{self.markdown()}")
+        written[1].write_text(json.dumps(self.as_json(), indent=1, ensure_ascii=False) + "\n")
+        for title, picture in charts.draw(self.results).items():
+            written.append(folder / f"{name}-{title}.svg")
+            written[-1].write_text(picture)
+        return written
+
+    def fill(self, page: Path) -> None:
+        """Put the table between the marks of a page, and the charts beside it."""
+        text = page.read_text()
+        if BEGIN not in text or END not in text:
+            raise SystemExit(f"{page} has no lines {BEGIN!r} and {END!r} to put the table between.")
+        before, rest = text.split(BEGIN, 1)
+        page.write_text(f"{before}{BEGIN}\n\n{self.markdown()}\n{END}{rest.split(END, 1)[1]}")
+        for title, picture in charts.draw(self.results).items():
+            (page.parent / f"performance-{title}.svg").write_text(picture)
+
+
+def _rounded(numbers: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(f"{value:.6g}") for name, value in numbers.items()}
+
+
+def conditions(stand: Stand, options: Options) -> list[str]:
+    """Say where and how it is measured."""
+    settings = stand.settings()
+    version = settings.pop("server_version")
+    peers = ", ".join(peer.version for peer in options.peers.values())
+    return [
+        f"{datetime.date.today().isoformat()}, commit {_commit()}: {_processor()}, {os.cpu_count()} cores, "
+        f"{platform.system()} {platform.release()}; load at the beginning {os.getloadavg()[0]:.2f}",
+        f"PostgreSQL {version} on the same machine, by a Unix socket: "
+        + ", ".join(f"{name} {value}" for name, value in settings.items()),
+        f"{platform.python_implementation()} {platform.python_version()}, psycopg {psycopg.__version__} "
+        f"({psycopg.pq.__impl__})" + (f"; peers: {peers}" if peers else ""),
+        f"{options.rounds} interleaved rounds, scale {options.scale:g}; medians, ratios within a round; quiet is a run "
+        f"in which others used less than {QUIET:.0%} of the machine",
+    ]
+
+
+def _commit() -> str:
+    result = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return result.stdout.strip() or "unknown"
+
+
+def _processor() -> str:
+    try:
+        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        found = None
+    return found[1] if found else platform.machine()
+
+
+def progress(text: str) -> None:
+    """Tell whoever waits."""
+    print(text, file=sys.stderr, flush=True)
