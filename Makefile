@@ -15,7 +15,7 @@ export UV_PROJECT_ENVIRONMENT := .venv
 unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench docs test-all style types layers sql
+.PHONY: help setup demo test check bench bench-quick differential takeover docs test-all style types layers sql
 
 help:
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1@\2/p' Makefile | while IFS=@ read -r target text; do \
@@ -31,8 +31,17 @@ test: $(READY)  ## Run the tests on an embedded PostgreSQL, in a few minutes
 
 check: style types layers sql  ## Check style, types, layers and SQL, in seconds
 
-bench: $(READY)  ## Measure throughput and latency
+bench: $(READY)  ## Measure throughput, latency and cost, beside the bare statements and other queues
 	.venv/bin/python -m bench $(ARGS)
+
+bench-quick: $(READY)  ## Measure the most important of it in three minutes
+	.venv/bin/python -m bench quick $(ARGS)
+
+differential: $(READY)  ## Run one program on the other implementation and on ours, and compare the rows
+	.venv/bin/python -m bench.differential $(ARGS)
+
+takeover: $(READY)  ## Take over databases that the other implementation made
+	PROCRASTINATE_TEST_INCUMBENT=1 .venv/bin/pytest -q tests/takeover $(ARGS)
 
 docs: $(READY)  ## Check the documentation's links and drawings, and build it into docs/_build/html
 	.venv/bin/python scripts/check_docs.py
