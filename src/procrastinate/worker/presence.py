@@ -6,11 +6,13 @@ jobs would run twice.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import queue
 import threading
 import time
 from collections.abc import Callable
+from concurrent import futures
 
 from procrastinate import connector, exceptions
 from procrastinate.store.workers import UpdateHeartbeat
@@ -29,6 +31,7 @@ class Presence:
         self._worker_id = worker_id
         self._interval = interval
         self._stop = threading.Event()
+        self._ended: futures.Future[None] = futures.Future()
         self._thread = threading.Thread(target=self._beat, name="procrastinate heartbeat", daemon=True)
         self._is_failing = False
         self.last_success = time.monotonic()
@@ -37,12 +40,19 @@ class Presence:
         """Start the thread."""
         self._thread.start()
 
-    def stop(self, seconds: float) -> None:
+    async def stop(self, seconds: float) -> None:
         """Stop the thread and wait for it, at most so long."""
         self._stop.set()
-        self._thread.join(seconds)
+        # Not in a thread of the loop's executor: a task may have shut that down.
+        await asyncio.wait([asyncio.wrap_future(self._ended)], timeout=seconds)
 
     def _beat(self) -> None:
+        try:
+            self._beat_until_stopped()
+        finally:
+            self._ended.set_result(None)
+
+    def _beat_until_stopped(self) -> None:
         pulse = _Pulse(self._make_connector(), self._worker_id)
         pause = self._interval
         while not self._stop.wait(pause):

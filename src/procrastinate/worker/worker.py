@@ -187,7 +187,7 @@ class _Life:
         try:
             await self._work(worker_id, presence)
         finally:
-            await asyncio.to_thread(presence.stop, STEP_TIMEOUT)
+            await presence.stop(STEP_TIMEOUT)
             await self._bounded(self._connector.run_async(UnregisterWorker(worker_id=worker_id)), "unregister")
         self._logger.info("Stopped worker on %s", where, extra=self._worker.log_extra("stop_worker"))
         if self._failure is not None:
