@@ -112,3 +112,74 @@ def wait_for_abort_in_thread(context, seconds=60.0):
             if context.should_abort():
                 raise procrastinate.exceptions.JobAborted
             time.sleep(0.01)
+
+
+class Unspeakable(Exception):  # noqa: N818
+    def __str__(self):
+        raise RuntimeError("not even its message can be made")
+
+
+class Unprintable:
+    def __repr__(self):
+        raise RuntimeError("not even it can be shown")
+
+
+ENDS = {
+    error.__name__: error
+    for error in (
+        *(SystemExit, KeyboardInterrupt, GeneratorExit, RecursionError, MemoryError, StopIteration, StopAsyncIteration),
+        *(asyncio.CancelledError, asyncio.TimeoutError, BaseException, ExceptionGroup, Unspeakable),
+    )
+}
+
+
+def end_badly(kind):
+    """Return what it returns, or raise what it raises."""
+    match kind:
+        case "ExceptionGroup":
+            raise ExceptionGroup("several", [ValueError("one"), Unspeakable()])
+        case "nul":
+            raise ValueError("a NUL \x00 and a lone surrogate \udc80")
+        case "unprintable result":
+            return Unprintable()
+        case "huge message":
+            raise ValueError("x" * 50_000_000)
+        case "endless recursion":
+            return end_badly(kind)
+        case _:
+            raise ENDS[kind]()
+
+
+@app.task(name="poison", pass_context=True)
+async def poison(context, kind):
+    with written(context):
+        return end_badly(kind)
+
+
+@app.task(name="poison_in_thread", pass_context=True)
+def poison_in_thread(context, kind):
+    with written(context):
+        return end_badly(kind)
+
+
+@app.task(name="close_the_executor", pass_context=True)
+async def close_the_executor(context):
+    with written(context):
+        await asyncio.get_running_loop().shutdown_default_executor()
+
+
+@app.task(name="cancel_everybody", pass_context=True)
+async def cancel_everybody(context):
+    with written(context):
+        for task in asyncio.all_tasks():
+            if task is not asyncio.current_task() and "job" in task.get_name():
+                task.cancel()
+
+
+if "FAULTS_CRON" in os.environ:
+
+    @app.periodic(cron=os.environ["FAULTS_CRON"])
+    @app.task(name="tick", pass_context=True, queueing_lock=os.environ.get("FAULTS_QUEUEING_LOCK"))
+    async def tick(context, timestamp):
+        with written(context):
+            await asyncio.sleep(float(os.environ.get("FAULTS_TICK_SECONDS", "0")))

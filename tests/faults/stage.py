@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -9,11 +10,10 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import psycopg
@@ -21,10 +21,15 @@ import psycopg.rows
 
 from faults.judge import Entry, JobRow, Judgement, Rules, judge, read_journal
 from faults.proxy import FaultProxy
-from procrastinate import exceptions, jobs
+from procrastinate import jobs
+from procrastinate.app import App
 from procrastinate.embedded import PostgresServer, StopMode
+from procrastinate.psycopg_connector import PsycopgConnector
+from procrastinate.schema import SchemaManager
 from procrastinate.store.jobs import DeferJobs
 from procrastinate.sync_psycopg_connector import SyncPsycopgConnector
+
+T = TypeVar("T")
 
 TESTS = Path(__file__).parent.parent
 # A dead worker is noticed within seconds; a live one has time for several beats even on a busy machine.
@@ -196,6 +201,24 @@ class Stage:
             yield
         finally:
             self.server.restart()
+
+    def app_call(self, call: Callable[[App], Awaitable[T]]) -> T:
+        """Call something of an open app, straight on the server."""
+
+        async def use() -> T:
+            app = App(connector=PsycopgConnector(conninfo=self.conninfo, min_size=1))
+            async with app.open_async():
+                return await call(app)
+
+        return asyncio.run(use())
+
+    def move_to(self, server: PostgresServer) -> None:
+        """Go on with another server, and the schema there; the database of the stage is not needed."""
+        self.server, self.conninfo = server, server.conninfo
+        if self._connection is not None:
+            self._connection.close()
+        with psycopg.connect(self.conninfo, autocommit=True) as connection:
+            connection.execute(SchemaManager.get_schema().encode())
 
     def proxy(self, conninfo: str | None = None) -> FaultProxy:
         return self._resources.enter_context(FaultProxy(conninfo or self.conninfo))

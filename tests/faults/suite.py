@@ -117,8 +117,13 @@ class Ground:
             lost=len(judgement.lost),
             twice=len(judgement.twice),
             recovery=max(stage.recoveries, default=None),
-            broken=judgement.broken,
+            broken=_shortened(judgement.broken),
         )
+
+
+def _shortened(lines: Sequence[str], most: int = 12) -> list[str]:
+    rest = len(lines) - most
+    return [*lines[:most], *([f"and {rest} more"] if rest > 0 else [])]
 
 
 def table(results: Sequence[tuple[Scenario, Sequence[Outcome]]], impossible: Sequence[tuple[Scenario, str]]) -> str:

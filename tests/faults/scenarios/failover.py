@@ -1,0 +1,101 @@
+"""The standby takes over: a multi-host DSN finds the server that takes writes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+
+from faults.judge import Rules
+from faults.stage import Stage
+from faults.suite import scenario
+from procrastinate.embedded import FAST_SETTINGS, PostgresServer, find_binaries
+
+SETTINGS = {
+    **FAST_SETTINGS,
+    "synchronous_commit": "on",
+    "max_wal_size": "512MB",
+    "wal_level": "replica",
+    "hot_standby": "on",
+}
+RECOVERY = 60.0
+
+
+@contextlib.contextmanager
+def _pair(*, is_synchronous: bool) -> Iterator[tuple[PostgresServer, PostgresServer]]:
+    """Start a primary and a streaming standby of it."""
+    with tempfile.TemporaryDirectory(prefix="faults-", dir="/var/tmp") as root:
+        Path(root).chmod(0o755)
+        with PostgresServer(Path(root, "primary"), listen="loopback", settings=SETTINGS) as primary:
+            data = Path(root, "primary", "pgdata")
+            owner = data.stat()
+            home = Path(root, "standby")
+            home.mkdir()
+            os.chown(home, owner.st_uid, owner.st_gid)
+            shutil.copy2(Path(root, "primary", "password"), home / "password")
+            os.chown(home / "password", owner.st_uid, owner.st_gid)
+            programs = find_binaries().folder
+            copies = sorted(Path(root, "primary").glob("binaries-*/*/*/bin"))
+            subprocess.run(
+                [(copies or [programs])[0] / "pg_basebackup", "-d", primary.conninfo, "-D", home / "pgdata", "-R", "-X", "stream"],
+                check=True,
+                capture_output=True,
+                user=owner.st_uid if os.geteuid() == 0 else None,
+                cwd="/",
+            )
+            with PostgresServer(home, listen="loopback", settings=SETTINGS) as standby:
+                with psycopg.connect(primary.conninfo, autocommit=True) as connection:
+                    if is_synchronous:
+                        connection.execute("alter system set synchronous_standby_names = '*'")
+                        connection.execute("select pg_reload_conf()")
+                    while connection.execute("select count(*) from pg_stat_replication where state = 'streaming'").fetchone() != (1,):
+                        time.sleep(0.05)
+                yield primary, standby
+
+
+def _fail_over(stage: Stage, *, is_synchronous: bool) -> None:
+    primary, standby = stage.enter(_pair(is_synchronous=is_synchronous))
+    stage.move_to(primary)
+    hosts = f"{primary.host},{standby.host}"
+    passwords = [server.conninfo.split(":")[2].split("@")[0] for server in (primary, standby)]
+    assert passwords[0] == passwords[1]
+    dsn = f"postgresql://postgres:{passwords[0]}@/postgres?host={hosts}&port={primary.port},{standby.port}&target_session_attrs=read-write"
+    workers = [stage.worker(dsn, concurrency=4) for _ in range(2)]
+    stage.defer("work", 200, seconds=0.05, each=lambda n: {"lock": f"L{n % 10}" if n % 2 else None})
+    stage.until(lambda: stage.count("status = 'succeeded'") > 20, "they work")
+    pid = primary.pid
+    assert pid is not None
+    # To the last moment jobs are deferred and acknowledged.
+    for _ in range(20):
+        stage.defer("work", 5)
+    os.kill(pid, signal.SIGQUIT)
+    start = time.monotonic()
+    with psycopg.connect(standby.conninfo, autocommit=True) as connection:
+        connection.execute("select pg_promote()")
+    stage.server, stage.conninfo = standby, standby.conninfo
+    (probe,) = stage.defer("work")
+    stage.until(lambda: stage.count(f"id = {probe} and status = 'succeeded'"), "the workers work on the new primary", RECOVERY)
+    stage.recoveries.append(time.monotonic() - start)
+    stage.settle()
+    stage.promise(all(worker.is_alive for worker in workers), "the workers are alive")
+
+
+@scenario("Failover to a synchronous standby, by promotion", trials=3)
+def failover_synchronous(stage: Stage) -> None:
+    # An outcome may have been sent and not been acknowledged: the job is then found running, and runs once more.
+    stage.rules = Rules(may_rescue=True)
+    _fail_over(stage, is_synchronous=True)
+
+
+@scenario("Failover to an asynchronous standby: the last commits may be lost, and with them jobs and outcomes", trials=3)
+def failover_asynchronous(stage: Stage) -> None:
+    stage.rules = Rules(may_rescue=True, may_lose=True)
+    _fail_over(stage, is_synchronous=False)
