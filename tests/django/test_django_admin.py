@@ -156,7 +156,8 @@ def test_search(client, some_jobs, text, expected):
 
 def test_search_by_id(client, some_jobs):
     assert some_jobs["ready"] in listed(client, q=str(some_jobs["ready"]))
-    assert some_jobs["ready"] in listed(client, q=f"#{some_jobs['ready']}")
+    assert listed(client, q=f"#{some_jobs['ready']}") == [some_jobs["ready"]]
+    assert listed(client, q="#99999999999999999999999") == []
 
 
 def test_search_in_nested_arguments(client, app):

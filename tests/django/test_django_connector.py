@@ -1,6 +1,8 @@
 """Django's own connection as a connector."""
 
+import asyncio
 import datetime
+import secrets
 
 import django.db
 import pytest
@@ -200,6 +202,21 @@ def test_a_connector_for_workers(db, app):
     connector = app.connector.get_worker_connector()
     assert isinstance(connector, BaseAsyncConnector)
     assert not isinstance(connector, DjangoConnector)
+
+
+def test_workers_assume_the_role_that_django_assumes(db, app, monkeypatch):
+    role = f"clerk_{secrets.token_hex(4)}"
+    app.connector.execute_query(f"create role {role}")
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"assume_role": role})
+
+    async def who():
+        connector = app.connector.get_worker_connector()
+        await connector.open_async()
+        row = await connector.execute_query_one_async("select current_user as name")
+        await connector.close_async()
+        return row["name"]
+
+    assert asyncio.run(who()) == role
 
 
 async def test_workers_cannot_listen_on_djangos_connection(app):

@@ -239,7 +239,8 @@ class ProcrastinateJobAdmin(ReadOnlyAdmin):
 
     @override
     def get_queryset(self, request: Any) -> Any:
-        return super().get_queryset(request).annotate(latest_entry=_entry(-1), entry_before=_entry(-2))
+        jobs = super().get_queryset(request).defer("attempts_log")
+        return jobs.annotate(latest_entry=_entry(-1), entry_before=_entry(-2))
 
     @override
     def get_search_results(self, request: Any, queryset: Any, search_term: str) -> Any:

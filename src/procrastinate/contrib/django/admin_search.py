@@ -12,8 +12,8 @@ from django.db.models.functions import Cast
 from django.utils.text import smart_split, unescape_string_literal
 
 HELP = (
-    "An id, a part of a task's name, a lock, or an argument: user=12, address.city=Berlin, or a JSON object. Several "
-    "words must all fit."
+    "An id (or #id, and nothing else), a part of a task's name, a lock, or an argument: user=12, address.city=Berlin, "
+    "or a JSON object. Several words must all fit."
 )
 LARGEST_ID = 2**63 - 1
 
@@ -38,11 +38,12 @@ def _condition(word: str) -> Q:
             condition |= Q(args__contains=_nested(path.split("."), each))
         return condition
     number = word.removeprefix("#")
-    if number.isdecimal():
-        is_id = Q(id=int(number)) if int(number) <= LARGEST_ID else Q()
-        return is_id | Q(lock=word) | Q(queueing_lock=word) | Q(args_text__contains=word)
+    is_id = Q(id=int(number)) if number.isdecimal() and int(number) <= LARGEST_ID else Q(id=None)
+    if number != word and number.isdecimal():
+        return is_id
     return (
-        Q(task_name__icontains=word)
+        is_id
+        | Q(task_name__icontains=word)
         | Q(lock__icontains=word)
         | Q(queueing_lock__icontains=word)
         | Q(args_text__icontains=word)

@@ -170,15 +170,20 @@ class DjangoConnector(connector.BaseAsyncConnector):
 
         Raises ImproperlyConfigured if neither psycopg nor aiopg can be imported.
         """
+        parameters = connector_params(self.alias)
+        role = postgres_connection(self.alias).settings_dict["OPTIONS"].get("assume_role")
+        if role:
+            # Django sets it on each of its connections.
+            parameters["options"] = f"{parameters.get('options', '')} -c role={role}".strip()
         if package_is_installed("psycopg"):
             with contextlib.suppress(ImportError):  # psycopg is there, but libpq is not
                 from procrastinate.psycopg_connector import PsycopgConnector  # noqa: PLC0415  as said above
 
-                return _worker_connector(PsycopgConnector, self, kwargs=connector_params(self.alias))
+                return _worker_connector(PsycopgConnector, self, kwargs=parameters)
         if package_is_installed("aiopg"):
             from procrastinate.contrib.aiopg import AiopgConnector  # noqa: PLC0415  an extra
 
-            return _worker_connector(AiopgConnector, self, **connector_params(self.alias))
+            return _worker_connector(AiopgConnector, self, **parameters)
         raise ImproperlyConfigured("A worker needs psycopg 3 (pip install psycopg[binary]) or aiopg.")
 
 
