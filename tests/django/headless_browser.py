@@ -7,6 +7,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -25,7 +26,7 @@ class Browser:
     """One page in a browser."""
 
     def __init__(self, path, width=1280, height=900):
-        self._profile = tempfile.TemporaryDirectory(prefix="procrastinate-browser-")
+        self._profile = tempfile.TemporaryDirectory(prefix="procrastinate-browser-", ignore_cleanup_errors=True)
         to_browser, self._writer = os.pipe()
         self._reader, from_browser = os.pipe()
         options = "--headless --no-sandbox --disable-gpu --remote-debugging-pipe --no-first-run"
@@ -36,6 +37,7 @@ class Browser:
         self._process = subprocess.Popen(
             ["bash", "-c", command],
             pass_fds=[to_browser, from_browser],
+            start_new_session=True,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -50,7 +52,8 @@ class Browser:
         self.call("Page.enable")
 
     def close(self):
-        self._process.kill()
+        # With its own processes, which would still write to the profile.
+        os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         os.close(self._writer)
         os.close(self._reader)

@@ -89,6 +89,18 @@ def test_jobs_are_looked_at_and_changed(db):
     assert run("cancel", str(job_id))[0] == 1
 
 
+def test_options_may_be_given_by_name(db, app):
+    call_command("procrastinate", "defer", "t", unknown=True, queue="q", priority=4, stdout=io.StringIO())
+    [job] = app.job_manager.list_jobs()
+    assert (job.queue, job.priority) == ("q", 4)
+    call_command("procrastinate", "worker", wait=False, queues=["other"])
+    assert app.job_manager.get_job_status(job.id).value == "todo"
+    call_command("procrastinate", "worker", wait=False)
+    assert app.job_manager.get_job_status(job.id).value == "failed"
+    with pytest.raises(TypeError, match="nonsense"):
+        call_command("procrastinate", "worker", nonsense=1)
+
+
 def test_unknown_tasks_and_options(db):
     code, _, err = run("defer", "nonsense")
     assert code == 1

@@ -37,6 +37,11 @@ class Command(BaseCommand):
     # Looking at the database before each command is what healthchecks and migrate are for.
     requires_system_checks: list[str] = []  # noqa: RUF012  as Django declares it
 
+    @property
+    def stealth_options(self) -> tuple[str, ...]:
+        """The options that `call_command` may be given by name: those of all commands."""
+        return tuple({option.name for name in COMMANDS for option in _load(name).params if option.name})
+
     @override
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> Any:
         parser = super().create_parser(prog_name, subcommand, **kwargs)
@@ -56,13 +61,17 @@ class Command(BaseCommand):
     @override
     def handle(self, *args: Any, **options: Any) -> None:
         group = groups.LazyGroup(name="procrastinate", commands=COMMANDS, context_settings=cli.cli.context_settings)
-        words = [options["procrastinate_command"], *options["words"]]
+        name = options["procrastinate_command"]
+        given = {option.name: options[option.name] for option in _load(name).params if option.name in options}
+        # What is given by name stands in for a default; "words" are those of the command line.
+        given.pop("words", None)
         with _redirected(options.get("stdout"), options.get("stderr")):
             try:
                 with _app() as app:
                     code = group.main(
-                        args=words,
+                        args=[name, *options["words"]],
                         prog_name="manage.py procrastinate",
+                        default_map={name: given},
                         obj=loading.GlobalOptions(app=app),
                         standalone_mode=False,
                     )
@@ -73,6 +82,13 @@ class Command(BaseCommand):
                 code = 1
         if code:
             raise SystemExit(code)
+
+
+def _load(name: str) -> click.Command:
+    group = groups.LazyGroup(commands=COMMANDS)
+    command = group.get_command(click.Context(group), name)
+    assert command is not None  # noqa: S101  for the type checker
+    return command
 
 
 @contextlib.contextmanager
