@@ -41,7 +41,7 @@ differential: $(READY)  ## Run one program on the other implementation and on ou
 	.venv/bin/python -m bench.differential $(ARGS)
 
 takeover: $(READY)  ## Take over databases that the other implementation made
-	PROCRASTINATE_INCUMBENT=1 .venv/bin/pytest -q tests/takeover $(ARGS)
+	PROCRASTINATE_INCUMBENT=1 .venv/bin/pytest -q tests/takeover/test_incumbent.py $(ARGS)
 
 docs: $(READY)  ## Check the documentation's links and drawings, and build it into docs/_build/html
 	.venv/bin/python scripts/check_docs.py

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import psycopg
 import pytest
+import sqlalchemy
+from alembic import command
+from alembic.config import Config
 
 from takeover import support
-
-alembic = pytest.importorskip("alembic")
-sqlalchemy = pytest.importorskip("sqlalchemy")
-
-from alembic import command  # noqa: E402  after the check that it is there
-from alembic.config import Config  # noqa: E402
 
 ENVIRONMENT = """
 import sqlalchemy
 from alembic import context
 
-engine = sqlalchemy.create_engine(context.config.get_main_option("url"))
+engine = sqlalchemy.create_engine(context.config.get_main_option("url"), poolclass=sqlalchemy.pool.NullPool)
 if context.is_offline_mode():
     context.configure(dialect_name="postgresql", literal_binds=True)
     with context.begin_transaction():
