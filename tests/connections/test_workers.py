@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import logging
 
 import pytest
 
@@ -22,7 +23,7 @@ async def app(request, database):
         yield app
 
 
-async def test_fifty_jobs_with_locks(app):
+async def test_fifty_jobs_with_locks(app, caplog):
     ran = collections.defaultdict(list)
 
     @app.task(name="work")
@@ -36,6 +37,7 @@ async def test_fifty_jobs_with_locks(app):
     assert dict(ran) == {lock: list(range(lock, 50, 7)) for lock in range(7)}
     found = await app.job_manager.list_queues_async()
     assert found[0]["succeeded"] == 50
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_told_of_new_jobs_and_aborts(app):

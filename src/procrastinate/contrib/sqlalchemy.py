@@ -199,6 +199,8 @@ class SQLAlchemyAsyncConnector(pooled_connector.AsyncPooledConnector):
                 await module.listen(raw, on_notification, channels, on_listening)
             finally:
                 await module.disconnect(raw)
+                # Else its way back to the pool would begin with a rollback, which is logged as an error.
+                await connection.invalidate()
 
     @override
     def side_connector(self) -> connector.BaseConnector | None:
