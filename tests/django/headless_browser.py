@@ -9,7 +9,6 @@ import select
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 
@@ -25,13 +24,13 @@ def find_browser():
 class Browser:
     """One page in a browser."""
 
-    def __init__(self, path, width=1280, height=900):
-        self._profile = tempfile.TemporaryDirectory(prefix="procrastinate-browser-", ignore_cleanup_errors=True)
+    def __init__(self, path, profile, width=1280, height=900):
+        """Start the program at `path`; it keeps its files in the folder `profile`."""
         to_browser, self._writer = os.pipe()
         self._reader, from_browser = os.pipe()
         options = "--headless --no-sandbox --disable-gpu --remote-debugging-pipe --no-first-run"
         command = (
-            f'exec "{path}" {options} --user-data-dir="{self._profile.name}" --window-size={width},{height} '
+            f'exec "{path}" {options} --user-data-dir="{profile}" --window-size={width},{height} '
             f"about:blank 3<&{to_browser} 4>&{from_browser}"
         )
         self._process = subprocess.Popen(
@@ -52,12 +51,11 @@ class Browser:
         self.call("Page.enable")
 
     def close(self):
-        # With its own processes, which would still write to the profile.
+        # With the processes of its own.
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         os.close(self._writer)
         os.close(self._reader)
-        self._profile.cleanup()
 
     def call(self, method, **parameters):
         """Call a method of the protocol; return its result."""

@@ -304,6 +304,17 @@ def test_workers(client, some_jobs, app):
     assert page.status_code == 200
 
 
+def test_an_admin_site_of_ones_own(client, some_jobs):
+    jobs = "/office/procrastinate/procrastinatejob/"
+    workers = "/office/procrastinate/procrastinateworker/"
+    for url in (jobs, f"{jobs}{some_jobs['ready']}/change/", f"{jobs}queues/", workers):
+        page = client.get(url).text
+        assert jobs in page
+        assert '"/admin/' not in page
+    answer = client.post(f"{jobs}{some_jobs['ready']}/cancel/")
+    assert answer.url == f"{jobs}{some_jobs['ready']}/change/"
+
+
 def test_nothing_counts_or_sorts_the_whole_table(client, app, monkeypatch):
     app.connector.execute_query(
         "insert into procrastinate_jobs (queue_name, task_name) select 'q', 't' from generate_series(1, 12000);"

@@ -56,9 +56,9 @@ def site(db):
 
 
 @pytest.fixture
-def browser(site):
+def browser(site, tmp_path):
     """A browser in which a superuser is logged in."""
-    browser = Browser(BROWSER)
+    browser = Browser(BROWSER, tmp_path)
     client = Client()
     client.force_login(User.objects.create_superuser("root"))
     browser.call("Network.setCookie", name="sessionid", value=client.cookies["sessionid"].value, url=site)

@@ -35,6 +35,7 @@ __all__ = ["JOB_STATUS_EMOJI_MAPPING", "ProcrastinateJobAdmin", "ProcrastinateWo
 MOST_LISTED = 10_000
 # The latest jobs, from which values and outcomes are taken where looking at all would take too long.
 LATEST = 10_000
+JOBS = "procrastinate_procrastinatejob_changelist"
 
 
 class BoundedPaginator(Paginator):
@@ -151,6 +152,10 @@ class ReadOnlyAdmin(admin.ModelAdmin):
 
         css: ClassVar[dict[str, list[str]]] = {"all": ["procrastinate/admin.css"]}
 
+    def url(self, name: str, *args: Any, **query: Any) -> str:
+        """Return the address of a page of the same admin site."""
+        return reverse(f"admin:{name}", args=args, query=query or None, current_app=self.admin_site.name)
+
     @override
     def has_add_permission(self, request: Any) -> bool:
         return False
@@ -261,7 +266,7 @@ class ProcrastinateJobAdmin(ReadOnlyAdmin):
     @admin.display(description="Queue")
     def show_queue(self, job: Any) -> str:
         """The queue, as a link to its jobs."""
-        url = reverse("admin:procrastinate_procrastinatejob_changelist", query={"queue_name": job.queue_name})
+        url = self.url(JOBS, queue_name=job.queue_name)
         return format_html('<a href="{}">{}</a>', url, job.queue_name)
 
     @admin.display(description="Args")
@@ -288,7 +293,12 @@ class ProcrastinateJobAdmin(ReadOnlyAdmin):
             "ended": job.finalized_at,
         }
         shown = {name: admin_display.moment(at) for name, at in moments.items() if at is not None}
-        return render_to_string("procrastinate/admin/summary.html", {"job": job, "moments": shown})
+        links = {
+            name: self.url(JOBS, **{name: getattr(job, name)})
+            for name in ("lock", "queueing_lock")
+            if getattr(job, name) is not None
+        }
+        return render_to_string("procrastinate/admin/summary.html", {"job": job, "moments": shown, "links": links})
 
     @admin.display(description="Last error")
     def last_error(self, job: Any) -> str:
@@ -352,12 +362,14 @@ class ProcrastinateJobAdmin(ReadOnlyAdmin):
                 raise PermissionDenied
             get_object_or_404(self.get_queryset(request), id=job_id)
             action.apply(request, self.get_queryset(request).filter(id=job_id))
-        return HttpResponseRedirect(reverse("admin:procrastinate_procrastinatejob_change", args=[job_id]))
+        return HttpResponseRedirect(self.url("procrastinate_procrastinatejob_change", job_id))
 
     def queues_view(self, request: Any) -> Any:
         """Show what waits and runs in each queue, and how the latest jobs ended."""
         if not self.has_view_permission(request):
             raise PermissionDenied
+        # As Django's own pages do, so that links lead to the same site.
+        request.current_app = self.admin_site.name
         context = {
             **self.admin_site.each_context(request),
             "title": "Queues",
@@ -428,9 +440,7 @@ class ProcrastinateWorkerAdmin(ReadOnlyAdmin):
     @admin.display(description="Running jobs")
     def running(self, worker: Any) -> str:
         """How many jobs it runs, as a link to them."""
-        url = reverse(
-            "admin:procrastinate_procrastinatejob_changelist", query={"worker_id": worker.pk, "state": "doing"}
-        )
+        url = self.url(JOBS, worker_id=worker.pk, state="doing")
         return format_html('<a href="{}">{}</a>', url, worker.running_jobs)
 
     @admin.display(description="Last heartbeat")
