@@ -3,6 +3,8 @@
 Exits with 1 when a promise was broken, and with 2 when it was called wrongly.
 """
 
+# ruff: noqa: T201  a command
+
 from __future__ import annotations
 
 import argparse
@@ -38,10 +40,9 @@ def main() -> int:
     with Ground.ready(options.postgres) as ground:
         for each in chosen:
             trials = options.trials or (1 if options.short else each.trials)
-            outcomes: list[Outcome] = []
+            seeds = range(options.seed, options.seed + trials)
             try:
-                for number in range(trials):
-                    outcomes.append(_trial(ground, each, options.seed + number, is_long=not options.short))
+                outcomes = [_trial(ground, each, seed, is_long=not options.short) for seed in seeds]
             except Impossible as reason:
                 print(f"{each.name}: not tried: {reason}", file=sys.stderr, flush=True)
                 impossible.append((each, str(reason)))

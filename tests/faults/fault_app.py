@@ -147,7 +147,8 @@ def end_badly(kind):
         case "endless recursion":
             return end_badly(kind)
         case _:
-            raise ENDS[kind]()
+            error = ENDS[kind]
+            raise error
 
 
 @app.task(name="poison", pass_context=True)

@@ -106,8 +106,7 @@ def judge(
     starts = collections.Counter(run.job for run in runs)
     twice = sorted(row.id for row in rows if starts[row.id] > max(row.attempts, 1))
     broken = [] if rules.may_lose else [f"job {job} is lost" for job in lost]
-    for row in rows:
-        broken += _broken_by(row, starts[row.id], rules)
+    broken += [line for row in rows for line in _broken_by(row, starts[row.id], rules)]
     broken += _doubled_queueing_locks(rows)
     broken += _overlaps(run for run in runs if run.pid not in rules.frozen)
     if rules.is_ordered:
@@ -127,8 +126,10 @@ def runs_of(entries: Iterable[Entry], deaths: Mapping[int, float]) -> list[Run]:
         else:
             start = open_runs.pop(key)
             runs.append(Run(job=start.job, lock=start.lock, pid=start.pid, start=start.at, end=entry.at))
-    for start in open_runs.values():
-        runs.append(Run(job=start.job, lock=start.lock, pid=start.pid, start=start.at, end=deaths.get(start.pid)))
+    runs += [
+        Run(job=start.job, lock=start.lock, pid=start.pid, start=start.at, end=deaths.get(start.pid))
+        for start in open_runs.values()
+    ]
     return sorted(runs, key=lambda run: run.start)
 
 

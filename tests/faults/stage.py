@@ -178,7 +178,9 @@ class Stage:
 
     # What to do
 
-    def defer(self, task: str, count: int = 1, *, each: Callable[[int], dict[str, Any]] | None = None, **args: Any) -> Any:
+    def defer(
+        self, task: str, count: int = 1, *, each: Callable[[int], dict[str, Any]] | None = None, **args: Any
+    ) -> list[int]:
         """Defer `count` jobs in one statement; `each` gives further fields of the n-th. Returns the ids."""
         plain = {"queue": "default", "task_name": task, "lock": None, "queueing_lock": None, "task_kwargs": args}
         batch = [jobs.Job(**{**plain, **(each(n) if each else {})}) for n in range(count)]
@@ -311,11 +313,16 @@ class Stage:
         """Judge what is left, with everybody gone."""
         query = "select id, status::text, lock, queueing_lock, priority, attempts, rescues from procrastinate_jobs"
         rows = [JobRow(**row) for row in self._records(query)]
+        # Those that others deferred were offered as well.
+        self.offered = sorted({*self.offered, *(row.id for row in rows)})
         deaths = {process.pid: process.died_at for process in self.processes if process.died_at is not None}
         judgement = judge(self.offered, rows, self.journal, deaths, self.rules)
-        orphans = self.count("status = 'doing' and not exists (select from procrastinate_workers w where w.id = worker_id)")
+        orphans = self.count(
+            "status = 'doing' and not exists (select from procrastinate_workers w where w.id = worker_id)"
+        )
         self.promise(not orphans, f"{orphans} jobs run under no worker")
-        fresh = self.query("select count(*)::int from procrastinate_workers where last_heartbeat > now() - interval '1 minute'")
+        recent = "select count(*)::int from procrastinate_workers where last_heartbeat > now() - interval '1 minute'"
+        fresh = self.query(recent)
         ended_well = sum(process.popen.returncode == 0 for process in self.processes)
         unregistered = [process for process in self.processes if process.popen.returncode == 0]
         self.promise(

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import attrs
 
@@ -58,10 +59,13 @@ class Outcome:
 _scenarios: dict[str, Scenario] = {}
 
 
-def scenario(title: str, *, trials: int = 3, in_short: bool = False) -> Callable[[Callable[[Stage], None]], Callable[[Stage], None]]:
+Act: TypeAlias = Callable[[Stage], None]
+
+
+def scenario(title: str, *, trials: int = 3, in_short: bool = False) -> Callable[[Act], Act]:
     """Register a function as the scenario of its name."""
 
-    def register(act: Callable[[Stage], None]) -> Callable[[Stage], None]:
+    def register(act: Act) -> Act:
         name = act.__name__
         assert name not in _scenarios, name
         _scenarios[name] = Scenario(name=name, title=title, act=act, trials=trials, in_short=in_short)
@@ -138,7 +142,7 @@ def table(results: Sequence[tuple[Scenario, Sequence[Outcome]]], impossible: Seq
             len(outcomes),
             *(sum(getattr(outcome, name) for outcome in outcomes) for name in ("offered", "lost", "twice")),
         ]
-        shown = "–" if recovery is None else f"{recovery:.1f} s"
+        shown = "-" if recovery is None else f"{recovery:.1f} s"
         broken = sum(bool(outcome.broken) for outcome in outcomes)
         title = scenario.title + (f" **(broken in {broken} trials)**" if broken else "")
         lines.append(f"| {title} | {' | '.join(f'{number:,}' for number in numbers)} | {shown} |")

@@ -13,6 +13,7 @@ from faults.wire_faults import SwallowAnswer
 
 DEADLY = Rules(may_rescue=True)
 MOST_RESCUES = 1_000
+RESCUING = "select count(*) from pg_stat_activity where query like '%%stalled_alone%%' and wait_event_type = 'Lock'"
 
 
 def _next_worker_works(stage: Stage):
@@ -66,8 +67,7 @@ def rescuer_killed(stage: Stage) -> None:
         with psycopg.connect(stage.conninfo) as blocker:
             blocker.execute("lock table procrastinate_jobs in exclusive mode")
             rescuer = stage.worker()
-            waiting = "select count(*) from pg_stat_activity where query like '%%stalled_alone%%' and wait_event_type = 'Lock'"
-            stage.until(lambda: stage.query(waiting)[0][0], "somebody is rescuing")
+            stage.until(lambda: stage.query(RESCUING)[0][0], "somebody is rescuing")
             rescuer.kill()
     stage.worker(concurrency=5)
     stage.rescues(orphans)

@@ -8,9 +8,10 @@ import time
 from faults.judge import Rules
 from faults.stage import Stage
 from faults.suite import scenario
+from procrastinate import exceptions
 
 
-@scenario("Lock storm: 32 slots in 4 workers, 1,000 jobs, 5 locks, retries, kills, scheduled heads, late priorities", in_short=False)
+@scenario("Lock storm: 32 slots in 4 workers, 1,000 jobs, 5 locks, retries, kills, scheduled heads, late priorities")
 def lock_storm(stage: Stage) -> None:
     stage.rules = Rules(may_rescue=True)
     total = 1_000 if stage.is_long else 200
@@ -25,7 +26,8 @@ def lock_storm(stage: Stage) -> None:
 
     crew = [stage.worker(concurrency=8, max_rescues=1_000, is_up=False) for _ in range(4)]
     for n in range(10):
-        stage.defer("fail_first" if n % 3 == 0 else "work", total // 10, each=each, **({"times": 2} if n % 3 == 0 else {}))
+        task, arguments = ("fail_first", {"times": 2}) if n % 3 == 0 else ("work", {})
+        stage.defer(task, total // 10, each=each, **arguments)
         time.sleep(dice.uniform(0, 0.3))
         if n % 3 == 1:
             victim = dice.choice(crew)
@@ -39,13 +41,12 @@ def lock_storm(stage: Stage) -> None:
 def queueing_lock_storm(stage: Stage) -> None:
     # Refused duplicates are no jobs, and a retry that meets a waiting sibling ends failed.
     stage.rules = Rules(may_rescue=True, statuses=frozenset({"succeeded", "failed"}))
-    from procrastinate import exceptions  # noqa: PLC0415
-
     crew = [stage.worker(concurrency=4, max_rescues=1_000) for _ in range(2)]
     refused = 0
     for n in range(600 if stage.is_long else 150):
         try:
-            stage.defer("fail_first", times=1, seconds=0.01, each=lambda n: {"queueing_lock": f"Q{stage.dice.randrange(3)}"})
+            queueing_lock = f"Q{stage.dice.randrange(3)}"
+            stage.defer("fail_first", times=1, seconds=0.01, each=lambda _: {"queueing_lock": queueing_lock})  # noqa: B023
         except exceptions.AlreadyEnqueued:
             refused += 1
         if n % 100 == 50:

@@ -22,6 +22,10 @@ def _goes_on(stage: Stage, what: object) -> None:
     stage.until(lambda: not stage.count(query), f"the next jobs run after {what}", 20)
 
 
+def _has_ended(stage: Stage, job_id: int) -> bool:
+    return not stage.count(f"id = {job_id} and status in ('todo', 'doing')")
+
+
 @scenario("Every kind of exception and result, from coroutines and threads", trials=1, in_short=True)
 def poisonous_ends(stage: Stage) -> None:
     stage.rules = ANY_END
@@ -30,7 +34,7 @@ def poisonous_ends(stage: Stage) -> None:
     for task in ("poison", "poison_in_thread"):
         for kind in kinds:
             (job_id,) = stage.defer(task, kind=kind)
-            stage.until(lambda job_id=job_id: not stage.count(f"id = {job_id} and status in ('todo', 'doing')"), kind)
+            stage.until(lambda job_id=job_id: _has_ended(stage, job_id), f"{task} of {kind} ends")
             (status,) = stage.query("select status::text from procrastinate_jobs where id = %s", job_id)[0]
             expected = {"unprintable result": "succeeded", "CancelledError": "aborted"}.get(kind, "failed")
             stage.promise(status == expected, f"{task} of {kind} ended {status}, not {expected}")
@@ -50,18 +54,19 @@ def bad_neighbours(stage: Stage) -> None:
     stage.promise(worker.is_alive, "the worker is alive")
 
 
-@scenario("Rows that no program of ours would write: arguments that are no object, unknown tasks, odd names", trials=1, in_short=True)
+@scenario("Rows written by hand: arguments that are no object, unknown tasks, odd names", trials=1, in_short=True)
 def odd_rows(stage: Stage) -> None:
     stage.rules = ANY_END
     worker = stage.worker(concurrency=2)
     insert = "insert into procrastinate_jobs (queue_name, task_name, args) values (%s, %s, %s::jsonb) returning id"
     rows = [("default", "work", text) for text in ("[1]", "5", '"text"', "null", "true", '{"": 1}', '{"self": 1}')]
-    rows += [("default", name, "{}") for name in ("", " ", "nobody.knows", "é" * 128, "'; drop table procrastinate_jobs; --")]
+    names = ("", " ", "nobody.knows", "é" * 128, "'; drop table procrastinate_jobs; --")
+    rows += [("default", name, "{}") for name in names]
     rows += [(name, "work", "{}") for name in ("", "🙂" * 25, "q" * 128, '"; drop table procrastinate_jobs; --')]
     for row in rows:
         (job_id,) = stage.query(insert, *row)[0]
         stage.offered.append(job_id)
-        stage.until(lambda job_id=job_id: not stage.count(f"id = {job_id} and status in ('todo', 'doing')"), str(row)[:80])
+        stage.until(lambda job_id=job_id: _has_ended(stage, job_id), f"{str(row)[:80]} ends")
     _goes_on(stage, "all of them")
     stage.promise(worker.is_alive, "the worker is alive")
 

@@ -96,7 +96,7 @@ def changed_and_absent(stage: Stage) -> None:
     stage.until(lambda: len(_ticks(stage)) > 2, "ticks")
     before.stop()
     changed_at = time.time()
-    after = worker("*/3 * * * * *")
+    after = worker("* * * * * */3")
     stage.until(lambda: sum(tick > changed_at for tick in _ticks(stage)) > 1, "ticks of the new schedule")
     after.stop()
     late = [tick for tick in _ticks(stage) if tick > changed_at]
