@@ -117,3 +117,32 @@ async def test_a_worker_that_came_back(store):
     await store.ask(workers.UpdateHeartbeat(worker_id=worker_id, revive=True))
     [worker] = await store.ask(inspection.ListWorkers(limit=5))
     assert (worker.id, worker.running) == (worker_id, 0)
+
+
+async def test_the_lag_of_each_queue(store):
+    batch = [a_job(queue="a"), a_job(queue="a", priority=5), a_job(queue="b"), a_job(queue="c"), a_job(queue="d")]
+    await store.ask(jobs.DeferJobs(jobs=batch))
+    store.change_job(1, created_at=PAST)
+    store.change_job(4, created_at=PAST, waits_for="lock")
+    store.change_job(5, created_at=PAST, scheduled_at=datetime.datetime.now(datetime.UTC))
+    lag = await store.ask(inspection.MeasureLag())
+    assert list(lag) == ["a", "b", "d"]
+    assert lag["a"] > 60 * 60 * 24 * 365 * 20
+    assert lag["b"] < 60
+    assert lag["d"] < 60
+    assert list(await store.ask(inspection.MeasureLag(queues=("b", "c")))) == ["b"]
+
+
+async def test_no_lag(store):
+    assert await store.ask(inspection.MeasureLag()) == {}
+
+
+async def test_living_and_silent_workers(store):
+    living, silent, gone = await store.worker(), await store.worker(), await store.worker()
+    await store.ask(jobs.DeferJobs(jobs=[a_job()] * 6))
+    for worker_id, count in ((living, 1), (silent, 2), (gone, 3)):
+        await store.ask(jobs.FetchJobs(queues=None, worker_id=worker_id, limit=count))
+    store.set_heartbeat(silent, PAST)
+    await store.ask(workers.UnregisterWorker(worker_id=gone))
+    counts = await store.ask(inspection.CountWorkers(seconds_since_heartbeat=60))
+    assert counts == inspection.WorkerCounts(alive=1, silent=1, stalled_jobs=5)

@@ -61,7 +61,7 @@ PUBLIC_API: dict[str, dict[str, str]] = {
             "keys queues, name, concurrency, wait, fetch_job_polling_interval, abort_job_polling_interval, "
             "shutdown_graceful_timeout, listen_notify, delete_jobs, additional_context, install_signal_handlers, "
             "update_heartbeat_interval, stalled_worker_timeout, max_rescues, database_timeout, task_middleware, "
-            "worker_middleware"
+            "worker_middleware, observers, health_port, health_host"
         ),
     },
     "procrastinate.blueprints": {
@@ -283,7 +283,7 @@ PUBLIC_API: dict[str, dict[str, str]] = {
             "keys queues, name, concurrency, wait, fetch_job_polling_interval, abort_job_polling_interval, "
             "shutdown_graceful_timeout, listen_notify, delete_jobs, additional_context, install_signal_handlers, "
             "update_heartbeat_interval, stalled_worker_timeout, max_rescues, database_timeout, task_middleware, "
-            "worker_middleware"
+            "worker_middleware, observers, health_port, health_host"
         ),
     },
     "procrastinate.middleware": {
@@ -295,6 +295,18 @@ PUBLIC_API: dict[str, dict[str, str]] = {
         "WorkerMiddleware": "type",
         "is_async_middleware": "(function)",
         "compose": "(middlewares, run_task, context, worker)",
+    },
+    "procrastinate.observers": {
+        "Event": "type",
+        "Observer": "type",
+        "JobStarted": "class (*, job)",
+        "JobEnded": "class (*, job, status, seconds, error)",
+        "OutcomeRefused": "class (*, job, status)",
+        "JobRescued": "class (*, job_id, task_name, queue, status, worker_id)",
+        "ServiceFailed": "class (*, service, error, failures)",
+        "ServiceRecovered": "class (*, service)",
+        "WorkerRevived": "class (*, worker_id)",
+        "WatchdogFired": "class (*, seconds)",
     },
     "procrastinate.signals": {
         "on_stop": "(callback)",

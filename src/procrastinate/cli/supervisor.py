@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 # In the environment of a worker process: the file descriptor that closes when the supervisor is gone.
 LIFELINE: Final = "PROCRASTINATE_SUPERVISOR_FD"
+# Likewise: which of the processes it is, from 0 on.
+NUMBER: Final = "PROCRASTINATE_SUPERVISED_NUMBER"
 # A worker that lived for so many seconds had started well; one that did not may never do.
 SETTLED: Final = 5.0
 LONGEST_PAUSE: Final = 30.0
@@ -32,8 +34,8 @@ def is_supervised() -> bool:
     return LIFELINE in os.environ
 
 
-def stop_with_supervisor() -> None:
-    """Have this process receive SIGTERM when the supervisor dies, also of SIGKILL."""
+def stop_with_supervisor() -> int:
+    """Have this process receive SIGTERM when the supervisor dies, also of SIGKILL; return its number, from 0 on."""
     descriptor = int(os.environ.pop(LIFELINE))
     os.set_inheritable(descriptor, False)
 
@@ -42,6 +44,7 @@ def stop_with_supervisor() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="procrastinate lifeline", daemon=True).start()
+    return int(os.environ.pop(NUMBER))
 
 
 def supervise(count: int) -> int:
@@ -68,7 +71,7 @@ class _Supervisor:
             loop.add_signal_handler(number, self._pass_on, number)
         # The end for writing stays here alone, and is closed when this process ends, however that happens.
         lifeline, _ = os.pipe()
-        codes = await asyncio.gather(*(self._keep_one(lifeline) for _ in range(self._count)))
+        codes = await asyncio.gather(*(self._keep_one(lifeline, number) for number in range(self._count)))
         return next((code for code in codes if code), 0)
 
     def _pass_on(self, number: int) -> None:
@@ -79,11 +82,11 @@ class _Supervisor:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(number)
 
-    async def _keep_one(self, lifeline: int) -> int:
+    async def _keep_one(self, lifeline: int, number: int) -> int:
         pause = 0.0
         while True:
             started = time.monotonic()
-            code = await self._run_one(lifeline)
+            code = await self._run_one(lifeline, number)
             lived = time.monotonic() - started
             if self._stop.is_set() or code == 0:
                 return code
@@ -105,12 +108,12 @@ class _Supervisor:
             if self._stop.is_set():
                 return code
 
-    async def _run_one(self, lifeline: int) -> int:
+    async def _run_one(self, lifeline: int, number: int) -> int:
         # In a session of its own: Ctrl-C at a terminal would reach it once from there and once from here, and the
         # second time means at once.
         process = await asyncio.create_subprocess_exec(
             *self._command,
-            env={**os.environ, LIFELINE: str(lifeline)},
+            env={**os.environ, LIFELINE: str(lifeline), NUMBER: str(number)},
             pass_fds=[lifeline],
             start_new_session=True,
         )

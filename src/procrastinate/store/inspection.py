@@ -131,3 +131,43 @@ class ListWorkers(Operation[list[WorkerRecord]]):
             )
             for row in rows
         ]
+
+
+@attrs.frozen(kw_only=True)
+class MeasureLag(Operation[dict[str, float]]):
+    """Answer, for each of these queues with ready jobs (None: for all), for how many seconds one has been waiting.
+
+    That is the longest wait among the first hundred jobs of each priority: the answer is cheap, however many there are.
+    """
+
+    queues: Sequence[str] | None = None
+
+    @override
+    def parameters(self, json: Json) -> dict[str, Any]:
+        # A tuple would be a row to some drivers.
+        return {"queues": None if self.queues is None else list(self.queues)}
+
+    @override
+    def decode(self, rows: Sequence[Row], json: Json) -> dict[str, float]:
+        return {row[0]: row[1] for row in rows}
+
+
+@attrs.frozen(kw_only=True)
+class WorkerCounts:
+    """How many workers gave a sign of life lately, how many did not, and how many jobs have no living worker."""
+
+    alive: int
+    silent: int
+    stalled_jobs: int
+
+
+@attrs.frozen(kw_only=True)
+class CountWorkers(Operation[WorkerCounts]):
+    """Answer how many workers live and how many jobs are stalled; `seconds_since_heartbeat` is a dead one's silence."""
+
+    seconds_since_heartbeat: float
+
+    @override
+    def decode(self, rows: Sequence[Row], json: Json) -> WorkerCounts:
+        alive, silent, stalled_jobs = rows[0][:3]
+        return WorkerCounts(alive=alive, silent=silent, stalled_jobs=stalled_jobs)

@@ -530,6 +530,24 @@ class MemoryStore:
         return [(status.value, counts[status.value]) for status in Status if counts[status.value]]
 
     @_rows.register
+    def _measure_lag(self, operation: inspection.MeasureLag) -> Sequence[Row]:
+        lag: dict[str, float] = {}
+        for row in self._find(status="todo"):
+            queue = row["queue_name"]
+            if row["waits_for"] is None and (operation.queues is None or queue in operation.queues):
+                since = max(row["created_at"], row["scheduled_at"] or row["created_at"])
+                lag[queue] = max((self._at - since).total_seconds(), lag.get(queue, 0.0))
+        return sorted(lag.items())
+
+    @_rows.register
+    def _count_workers(self, operation: inspection.CountWorkers) -> Sequence[Row]:
+        limit = self._ago(operation.seconds_since_heartbeat)
+        alive = sum(heartbeat >= limit for heartbeat in self.workers.values())
+        running = self._find(status="doing")
+        stalled = sum(self._is_stalled(row, operation.seconds_since_heartbeat) for row in running)
+        return [(alive, len(self.workers) - alive, stalled)]
+
+    @_rows.register
     def _list_jobs_to_abort(self, operation: jobs.ListJobsToAbort) -> Sequence[Row]:
         found = self._find(
             status="doing", abort_requested=True, queue_name=operation.queue, worker_id=operation.worker_id

@@ -12,7 +12,7 @@ from typing import Protocol
 import attrs
 from typing_extensions import override
 
-from procrastinate import connector, exceptions, jobs, types
+from procrastinate import connector, exceptions, jobs, observers, types
 from procrastinate.store.jobs import Accepted, DeleteJobs, FinishJobs, RetryJobs, Verdict
 from procrastinate.worker.service import Service, Wakeup, wait_for
 
@@ -193,6 +193,7 @@ class Completer(Service):
             verdict.status.value,
             extra={"action": "job_outcome_refused", "job": verdict.claim.job.log_context()},
         )
+        self.tell(observers.OutcomeRefused(job=verdict.claim.job, status=verdict.status))
 
     async def drain(self, seconds: float) -> None:
         """Wait until all verdicts are recorded, at most so long. The rest is rescued by other workers."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 
-from procrastinate import exceptions, jobs, middleware, types
+from procrastinate import exceptions, jobs, middleware, observers, types
 from procrastinate.job_context import AbortReason, JobContext, JobResult
 from procrastinate.store.jobs import Verdict
 from procrastinate.tasks import Task
@@ -68,6 +68,8 @@ class Executor:
         self._logger = logger
         self._log_extra = log_extra
         self._on_end = on_end
+        # Whom to tell of events; None if nobody observes, so that the events of each job are not even made.
+        self.tell: Callable[[observers.Event], None] | None = None
         self._waiting: collections.deque[tuple[float, jobs.Claim]] = collections.deque()
         self._running: dict[int, Running] = {}
         self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="procrastinate")
@@ -206,6 +208,8 @@ class Executor:
             if self._logger.isEnabledFor(logging.INFO):
                 extra = self._log_extra("start_job", job)
                 self._logger.info("Starting job %s", job.call_string, extra=extra)
+            if self.tell is not None:
+                self.tell(observers.JobStarted(job=job))
             result = await self._call(task, running)
         except BaseException as raised:  # noqa: BLE001  a job may raise anything; the worker goes on
             error = raised
@@ -250,6 +254,9 @@ class Executor:
         ended = time.time()
         verdict = self._judge(running, error, ended)
         self._on_end(verdict)
+        if self.tell is not None:
+            seconds = ended - running.started
+            self.tell(observers.JobEnded(job=job, status=verdict.status, seconds=seconds, error=error))
         try:
             self._log_end(verdict, error, running.started, ended, result)
         except Exception:

@@ -70,6 +70,8 @@ class Fetcher(Service):
         self._looked_everywhere = True
         self._wakeup = Wakeup()
         self._is_stopping = False
+        # When a job was last claimed, on the monotonic clock.
+        self.last_claim: float | None = None
 
     def wake(self) -> None:
         """Look for jobs now: there is room for them."""
@@ -130,6 +132,8 @@ class Fetcher(Service):
             seconds=(time.monotonic() - started) / (1 + result.scanned / 20),
         )
         self.works()
+        if result.claims:
+            self.last_claim = self.last_success
         self._on_parked(result.parked_locks)
         await self._take(result.claims)
         return result.scanned

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 import attrs
 from typing_extensions import override
 
-from procrastinate import connector, jobs
+from procrastinate import connector, jobs, observers
 from procrastinate.store.locks import FindSleepingLocks
 from procrastinate.store.schedule import TakeChore
 from procrastinate.store.workers import PruneStalledWorkers, RescueJobs
@@ -99,6 +99,15 @@ class Housekeeping(Service):
                     job.worker_id,
                     job.status,
                     extra={"action": "job_rescued", "job_id": job.job_id, "status": job.status},
+                )
+                self.tell(
+                    observers.JobRescued(
+                        job_id=job.job_id,
+                        task_name=job.task_name,
+                        queue=job.queue,
+                        status=jobs.Status(job.status),
+                        worker_id=job.worker_id,
+                    )
                 )
             self._open_locks({job.lock for job in rescued if job.lock is not None})
             if any(job.status == jobs.Status.TODO.value for job in rescued):

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent import futures
 
-from procrastinate import connector, exceptions
+from procrastinate import connector, exceptions, observers
 from procrastinate.store.workers import UpdateHeartbeat
 
 logger = logging.getLogger(__name__)
@@ -25,8 +25,18 @@ LONGEST_RETRY_PAUSE = 1.0
 class Presence:
     """Beats until it is stopped, which is the last thing that a worker does."""
 
-    def __init__(self, make_connector: Callable[[], connector.BaseConnector], worker_id: int, interval: float) -> None:
-        """Beat for `worker_id` every `interval` seconds on a connector that is sync, and for this thread alone."""
+    def __init__(
+        self,
+        make_connector: Callable[[], connector.BaseConnector],
+        worker_id: int,
+        interval: float,
+        tell: Callable[[observers.Event], None] = observers.nobody,
+    ) -> None:
+        """Beat for `worker_id` every `interval` seconds on a connector that is sync, and for this thread alone.
+
+        `tell` is called in this thread.
+        """
+        self._tell = tell
         self._make_connector = make_connector
         self._worker_id = worker_id
         self._interval = interval
@@ -71,12 +81,14 @@ class Presence:
     def _failed(self, error: Exception) -> None:
         if not self._is_failing:
             logger.error("The heartbeat fails: %s", error, extra={"action": "heartbeat_failed"})
+            self._tell(observers.ServiceFailed(service="heartbeat", error=error, failures=1))
         self._is_failing = True
 
     def _succeeded(self, *, was_known: bool) -> None:
         self.last_success = time.monotonic()
         if self._is_failing:
             logger.info("The heartbeat works again", extra={"action": "heartbeat_recovered"})
+            self._tell(observers.ServiceRecovered(service="heartbeat"))
         self._is_failing = False
         if not was_known:
             logger.warning(
@@ -85,6 +97,7 @@ class Presence:
                 self._worker_id,
                 extra={"action": "worker_revived", "worker_id": self._worker_id},
             )
+            self._tell(observers.WorkerRevived(worker_id=self._worker_id))
 
 
 class _Pulse:

@@ -7,8 +7,9 @@ import asyncio
 import logging
 import random
 import time
+from collections.abc import Callable
 
-from procrastinate import exceptions
+from procrastinate import exceptions, observers
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,10 @@ class Service(abc.ABC):
     failures: int = 0
     # When the first of the failures in a row was, on the monotonic clock.
     failing_since: float = 0.0
+    # When the latest round trip succeeded, likewise.
+    last_success: float | None = None
+    # Whom to tell of events.
+    tell: Callable[[observers.Event], None] = staticmethod(observers.nobody)
 
     @abc.abstractmethod
     async def run(self) -> None:
@@ -33,11 +38,13 @@ class Service(abc.ABC):
 
     def works(self) -> None:
         """Record that a round trip succeeded: called by the service itself, and logged if it failed before."""
+        self.last_success = time.monotonic()
         if self.failures:
             logger.info(
                 "Service %s works again", self.name, extra={"action": "service_recovered", "service": self.name}
             )
             self.failures = 0
+            self.tell(observers.ServiceRecovered(service=self.name))
 
 
 async def keep_running(service: Service) -> None:
@@ -64,6 +71,7 @@ async def keep_running(service: Service) -> None:
                 exc_info=not isinstance(error, exceptions.ConnectionLost),
                 extra={"action": "side_task_failed", "service": service.name, "failures": service.failures},
             )
+            service.tell(observers.ServiceFailed(service=service.name, error=error, failures=service.failures))
             await asyncio.sleep(pause)
         else:
             return

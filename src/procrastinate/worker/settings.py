@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 
 from procrastinate import jobs
 from procrastinate.middleware import TaskMiddleware, WorkerMiddleware, check_middleware
+from procrastinate.observers import Observer
 
 WORKER_NAME = "worker"
 WORKER_CONCURRENCY = 1
@@ -19,6 +20,7 @@ FETCH_JOB_POLLING_INTERVAL = 5.0
 ABORT_JOB_POLLING_INTERVAL = 5.0
 # Ours take milliseconds, and some tenths of a second if they wait for somebody's row.
 LONGEST_STATEMENT = 30.0
+LAST_PORT = 65_535
 
 
 class WorkerOptions(TypedDict, total=False):
@@ -41,6 +43,9 @@ class WorkerOptions(TypedDict, total=False):
     database_timeout: float | None
     task_middleware: Sequence[TaskMiddleware] | None
     worker_middleware: Sequence[WorkerMiddleware] | None
+    observers: Sequence[Observer] | None
+    health_port: int | None
+    health_host: str
 
 
 def _queues(value: Iterable[str] | None) -> tuple[str, ...] | None:
@@ -68,6 +73,22 @@ def _worker_middleware(value: Sequence[WorkerMiddleware] | None) -> list[WorkerM
     for each in value or []:
         check_middleware(each, owner="the worker_middleware of a worker", must_be_async=True)
     return list(value or ())
+
+
+def _observers(value: Sequence[Observer] | None) -> list[Observer]:
+    for each in value or ():
+        if not callable(each):
+            raise TypeError(f"An observer is a function that takes an event, not {each!r}")
+    return list(value or ())
+
+
+def _port(_instance: Any, _attribute: attrs.Attribute[Any], value: int | None) -> None:
+    if value is None:
+        return
+    if not isinstance(value, int) or isinstance(value, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"health_port is a number, not {value!r}")
+    if not 0 <= value <= LAST_PORT:
+        raise ValueError(f"health_port must be between 0 and {LAST_PORT}, not {value!r}")
 
 
 def _at_least(minimum: float) -> Any:
@@ -106,6 +127,10 @@ class WorkerSettings:
             never. A supervisor can then start a new one.
         task_middleware: wraps the tasks of its kind, sync or async, outermost first.
         worker_middleware: async; wraps every job, outermost first.
+        observers: functions that are told of events; see `procrastinate.observers`.
+        health_port: where to answer HTTP requests for the worker's health: GET /livez, /readyz and /healthz. None for
+            nowhere, 0 for any port that is free.
+        health_host: the address for that; anybody who reaches it may ask.
     """
 
     queues: tuple[str, ...] | None = attrs.field(default=None, converter=_queues)
@@ -125,6 +150,9 @@ class WorkerSettings:
     database_timeout: float | None = attrs.field(default=300.0, validator=_positive)
     task_middleware: list[TaskMiddleware] = attrs.field(default=None, converter=_task_middleware)
     worker_middleware: list[WorkerMiddleware] = attrs.field(default=None, converter=_worker_middleware)
+    observers: list[Observer] = attrs.field(default=None, converter=_observers)
+    health_port: int | None = attrs.field(default=None, validator=_port)
+    health_host: str = "127.0.0.1"
 
     @property
     def statement_timeout(self) -> float:

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from procrastinate import connector, exceptions, jobs, signals
+from procrastinate import connector, exceptions, jobs, observers, signals
 from procrastinate.job_context import AbortReason, JobContext
 from procrastinate.periodic import PeriodicRegistry, PeriodicSchedule
 from procrastinate.store.flows import check_schema
+from procrastinate.store.inspection import MeasureLag
 from procrastinate.store.jobs import Verdict
 from procrastinate.store.operation import run_flow_async
 from procrastinate.store.workers import RegisterWorker, UnregisterWorker
@@ -22,6 +23,7 @@ from procrastinate.worker.completer import Completer
 from procrastinate.worker.deadline import Deadline
 from procrastinate.worker.executor import Executor
 from procrastinate.worker.fetcher import Fetcher
+from procrastinate.worker.health import Facts, HealthServer, Limits, RunningJob, ServiceHealth
 from procrastinate.worker.housekeeping import Housekeeping
 from procrastinate.worker.listener import Listener
 from procrastinate.worker.opener import LockOpener
@@ -170,17 +172,36 @@ class _Life:
         self._app_connector = worker.app.connector
         self._connector = Deadline(worker.app.connector, self._settings.statement_timeout)
         self._stop_event = stop_event
+        self._loop = asyncio.get_running_loop()
         self._logger = worker.logger
         self._failure: BaseException | None = None
         self._services: dict[Service, asyncio.Task[None]] = {}
         self._executor: Executor | None = None
+        self._presence: Presence | None = None
+        self._vital: Sequence[Service] = ()
+        self._tell = observers.telling(worker.settings.observers)
 
     async def live(self) -> None:
+        settings = self._settings
+        if settings.health_port is None:
+            await self._live()
+            return
+        limits = Limits(block=settings.database_timeout, heartbeat=settings.stalled_worker_timeout)
+        server = HealthServer(settings.health_host, settings.health_port, limits, self._get_facts, self._measure_lag)
+        await server.start()
+        try:
+            await self._live()
+        finally:
+            await server.stop()
+
+    async def _live(self) -> None:
         settings = self._settings
         await run_flow_async(check_schema(), self._connector.run_async)
         worker_id = await self._connector.run_async(RegisterWorker(worker_name=settings.name))
         self._worker.worker_id = worker_id
-        presence = Presence(self._connector_apart, worker_id, settings.update_heartbeat_interval)
+        presence = self._presence = Presence(
+            self._connector_apart, worker_id, settings.update_heartbeat_interval, self._tell_from_thread
+        )
         presence.start()
         where = f"queues {', '.join(settings.queues)}" if settings.queues else "all queues"
         self._logger.info("Starting worker on %s", where, extra=self._worker.log_extra("start_worker"))
@@ -209,6 +230,7 @@ class _Life:
             log_extra=self._worker.log_extra,
             on_end=self._job_ended,
         )
+        executor.tell = None if self._tell is observers.nobody else self._tell
         opener = self._opener = LockOpener(self._connector, self._look_for_jobs)
         completer = self._completer = Completer(self._connector, worker_id, self, lambda: executor.is_idle)
         stager = self._stager = Stager(self._connector, settings.fetch_job_polling_interval, self._look_for_jobs)
@@ -237,7 +259,8 @@ class _Life:
             until_drained.append(Listener(self._connector, queues, self._look_for_jobs, stager.wake, aborts.wake))
         for service in [*until_drained, fetcher, stager, housekeeping, PeriodicDeferrer(self._connector, schedule)]:
             self._start(service)
-        watchdog = asyncio.create_task(self._watch(presence, [fetcher, completer]), name="watchdog")
+        self._vital = [fetcher, completer]
+        watchdog = asyncio.create_task(self._watch(presence, self._vital), name="watchdog")
         try:
             await self._stop_event.wait()
             fetcher.stop()
@@ -304,9 +327,56 @@ class _Life:
         if self._executor is not None:
             self._executor.abort(job_id, AbortReason.USER_REQUEST)
 
+    # For those who watch
+
+    def _tell_from_thread(self, event: observers.Event) -> None:
+        if self._tell is not observers.nobody:
+            with contextlib.suppress(RuntimeError):  # the loop closed in between
+                self._loop.call_soon_threadsafe(self._tell, event)
+
+    async def _measure_lag(self) -> Mapping[str, float]:
+        return await self._connector.run_async(MeasureLag(queues=self._settings.queues))
+
+    def _get_facts(self) -> Facts:
+        """Return what is known; called in the thread of the health endpoint."""
+        now, settings = time.monotonic(), self._settings
+        fetcher = next((service for service in list(self._services) if isinstance(service, Fetcher)), None)
+        running = self._executor.running if self._executor is not None else []
+        return Facts(
+            worker={
+                "id": self._worker.worker_id,
+                "name": settings.name,
+                "queues": settings.queues,
+                "concurrency": settings.concurrency,
+            },
+            is_registered=self._worker.worker_id is not None,
+            is_stopping=self._stop_event.is_set(),
+            failure=None if self._failure is None else str(self._failure),
+            heartbeat_age=None if self._presence is None else now - self._presence.last_success,
+            fetch_age=_age(now, fetcher.last_success if fetcher is not None else None),
+            claim_age=_age(now, fetcher.last_claim if fetcher is not None else None),
+            services=[
+                ServiceHealth(
+                    name=service.name,
+                    failures=service.failures,
+                    failing_for=now - service.failing_since if service.failures else 0.0,
+                    vital=service in self._vital,
+                )
+                for service in list(self._services)
+            ],
+            running=[
+                RunningJob(
+                    job_id=each.claim.job.id, task_name=each.claim.job.task_name, seconds=time.time() - each.started
+                )
+                for each in running
+            ],
+            outcomes=self._completer.count if self._vital else 0,
+        )
+
     # The services' life
 
     def _start(self, service: Service) -> None:
+        service.tell = self._tell
         task = asyncio.create_task(keep_running(service), name=service.name)
         self._services[service] = task
         task.add_done_callback(lambda done: self._service_ended(service, done))
@@ -333,6 +403,7 @@ class _Life:
             silences = [now - service.failing_since for service in vital if service.failures]
             silence = max(now - presence.last_success - self._settings.update_heartbeat_interval, *silences, 0)
             if silence > timeout:
+                self._tell(observers.WatchdogFired(seconds=silence))
                 self._fail(exceptions.WorkerStopped(f"The database could not be reached for {silence:.0f} s"))
                 return
             await asyncio.sleep(1 + timeout / 10)
@@ -357,3 +428,7 @@ class _Life:
                 await step
         except Exception as error:  # noqa: BLE001  a stop must come to its end; other workers mend what is left
             self._logger.warning("Could not %s: %s", what, error, extra=self._worker.log_extra("stop_step_failed"))
+
+
+def _age(now: float, moment: float | None) -> float | None:
+    return None if moment is None else now - moment

@@ -88,6 +88,22 @@ _PREFIX = "PROCRASTINATE_WORKER_"
     help="Which finished jobs to delete.",
 )
 @click.option(
+    "--health-port",
+    type=click.IntRange(0, 65_535),
+    envvar=f"{_PREFIX}HEALTH_PORT",
+    show_envvar=True,
+    metavar="PORT",
+    help="Answer HTTP requests for the worker's health there: GET /livez, /readyz, /healthz. 0 for any free port. With "
+    "--processes, this is the first one's, and the next ones have the ports that follow.",
+)
+@click.option(
+    "--health-host",
+    envvar=f"{_PREFIX}HEALTH_HOST",
+    show_envvar=True,
+    metavar="ADDRESS",
+    help="Address for --health-port, by default 127.0.0.1; whoever reaches it may ask.",
+)
+@click.option(
     "--processes",
     type=click.IntRange(min=1),
     default=1,
@@ -109,7 +125,10 @@ def command(context: click.Context, *, queue_names: tuple[str, ...], processes: 
     global_options = context.ensure_object(loading.GlobalOptions)
     app = global_options.load_app()
     if supervisor.is_supervised():
-        supervisor.stop_with_supervisor()
+        number = supervisor.stop_with_supervisor()
+        port = given.get("health_port", app.worker_defaults.get("health_port"))
+        if port:
+            given["health_port"] = port + number
     elif processes > 1:
         context.exit(supervisor.supervise(processes))
     _announce(app, given)
