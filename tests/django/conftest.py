@@ -39,7 +39,7 @@ def use(conninfo, alias="default"):
     connections[alias].settings_dict.update(parameters(conninfo))
 
 
-def close_connections():
+def close_all():
     """Close what this thread has open, and the one in which Django runs the ORM for async code."""
     connections.close_all()
     SyncToAsync.single_thread_executor.submit(connections.close_all).result()
@@ -61,7 +61,7 @@ def db(postgres_server, migrated_template):
     with new_database(postgres_server, migrated_template) as conninfo:
         use(conninfo)
         yield conninfo
-        close_connections()
+        close_all()
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def other_db(postgres_server, migrated_template):
     with new_database(postgres_server, migrated_template) as conninfo:
         use(conninfo, "other")
         yield conninfo
-        close_connections()
+        close_all()
 
 
 @pytest.fixture
@@ -79,7 +79,13 @@ def empty_db(postgres_server):
     with new_database(postgres_server) as conninfo:
         use(conninfo)
         yield conninfo
-        close_connections()
+        close_all()
+
+
+@pytest.fixture
+def close_connections():
+    """Close Django's connections: `close_connections()`."""
+    return close_all
 
 
 @pytest.fixture
