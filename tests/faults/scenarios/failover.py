@@ -41,8 +41,10 @@ def _pair(*, is_synchronous: bool) -> Iterator[tuple[PostgresServer, PostgresSer
             home = Path(root, "standby")
             home.mkdir()
             os.chown(home, owner.st_uid, owner.st_gid)
-            shutil.copy2(Path(root, "primary", "password"), home / "password")
-            os.chown(home / "password", owner.st_uid, owner.st_gid)
+            # A folder as the primary's own.
+            for name in ("procrastinate.json", "password"):
+                shutil.copy2(Path(root, "primary", name), home / name)
+                os.chown(home / name, owner.st_uid, owner.st_gid)
             # The server's own copy, if its user cannot reach the programs where they are.
             copies = sorted(Path(root, "primary").glob("binaries-*/*/*/bin"))
             program = (copies or [find_binaries().folder])[0] / "pg_basebackup"

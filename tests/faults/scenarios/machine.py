@@ -32,8 +32,9 @@ def _machine(stage: Stage, proxy: FaultProxy) -> type[RuleBasedStateMachine]:  #
             self.workers: list[Process] = []
             self.faults: list[wire_faults.Fault] = []
 
-        @initialize()
-        def begin(self) -> None:
+        @initialize(lock=LOCKS)
+        def begin(self, lock) -> None:
+            stage.defer("work", 20, each=lambda _: {"lock": lock}, seconds=0.05)
             self.start()
 
         def start(self) -> None:
@@ -49,7 +50,8 @@ def _machine(stage: Stage, proxy: FaultProxy) -> type[RuleBasedStateMachine]:  #
             task=st.sampled_from(["work", "work_in_thread", "fail_first"]),
         )
         def defer(self, count, lock, queueing_lock, delay, priority, task) -> None:
-            when = delay and datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=delay)
+            now = datetime.datetime.now(datetime.UTC)
+            when = None if delay is None else now + datetime.timedelta(seconds=delay)
             fields = {"lock": lock, "queueing_lock": queueing_lock, "scheduled_at": when, "priority": priority}
             arguments = {"times": 1} if task == "fail_first" else {"seconds": 0.02}
             with contextlib.suppress(exceptions.AlreadyEnqueued):
@@ -113,7 +115,7 @@ def random_operations(stage: Stage) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=15 if stage.is_long else 1,
+            max_examples=15 if stage.is_long else 4,
             stateful_step_count=40 if stage.is_long else 15,
             deadline=None,
             database=None,
