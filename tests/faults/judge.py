@@ -117,9 +117,9 @@ def judge(
 def runs_of(entries: Iterable[Entry], deaths: Mapping[int, float]) -> list[Run]:
     """Pair starts and ends."""
     runs: list[Run] = []
-    open_runs: dict[tuple[int, int], Entry] = {}
+    open_runs: dict[tuple[int, int, int], Entry] = {}
     for entry in sorted(entries, key=lambda entry: entry.at):
-        key = (entry.pid, entry.job)
+        key = (entry.pid, entry.job, entry.attempt)
         if entry.event == "start":
             assert key not in open_runs, f"{entry} starts twice in one process"
             open_runs[key] = entry
