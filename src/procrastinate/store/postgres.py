@@ -44,13 +44,16 @@ def _files() -> Traversable:
 
 def check_schema(schema: str | None) -> str | None:
     """Return `schema`. Raises ValueError if it cannot be a schema's name."""
-    if schema is None:
-        return None
-    if not isinstance(schema, str) or not schema or "\0" in schema or "$$" in schema:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValueError(f"schema={schema!r} is no schema's name: it is a text, not empty, without NUL and without $$")
-    if len(schema.encode()) > LONGEST_NAME:
-        raise ValueError(f"schema={schema!r} is too long: PostgreSQL allows {LONGEST_NAME} bytes")
-    return schema
+    return None if schema is None else check_identifier(schema, "schema=")
+
+
+def check_identifier(name: str, what: str) -> str:
+    """Return `name`. Raises ValueError, which says `what` was given, if it cannot be a name in our scripts."""
+    if not isinstance(name, str) or not name or "\0" in name or "$$" in name:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"{what}{name!r} is no name: it must be a text, not empty, without NUL and without $$")
+    if len(name.encode()) > LONGEST_NAME:
+        raise ValueError(f"{what}{name!r} is too long: PostgreSQL allows {LONGEST_NAME} bytes")
+    return name
 
 
 def identifier(name: str) -> str:

@@ -6,9 +6,10 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Literal
 
+import attrs
 import click
 
-from procrastinate import exceptions
+from procrastinate import exceptions, roles
 from procrastinate.cli import loading, output
 from procrastinate.schema import SchemaManager, UpgradeOptions
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from procrastinate.app import App
 
 
-_ACTIONS = Literal["apply", "upgrade", "verify", "read", "migrations_path"]
+_ACTIONS = Literal["apply", "upgrade", "verify", "read", "migrations_path", "roles"]
 _PLAIN = UpgradeOptions()
 
 
@@ -32,6 +33,19 @@ _PLAIN = UpgradeOptions()
 @click.option("--read", "action", flag_value="read", help="Print the SQL that creates the tables.")
 @click.option(
     "--migrations-path", "action", flag_value="migrations_path", help="Print the folder of the migrations' SQL."
+)
+@click.option(
+    "--roles",
+    "action",
+    flag_value="roles",
+    help="Print SQL that creates roles with no more rights than they need: producer, worker, reader, admin.",
+)
+@click.option(
+    "--role",
+    "role_names",
+    multiple=True,
+    metavar="ROLE=NAME",
+    help="With --roles: call a role so, for instance producer=shop_web; may be given more than once.",
 )
 @click.option(
     "--sql", "print_sql", is_flag=True, show_default=False, help="With --upgrade: print its SQL, change nothing."
@@ -64,13 +78,22 @@ def command(
     only_pre: bool,
     force: bool,
     keep_events: bool,
+    role_names: tuple[str, ...],
 ) -> None:
     """Create the tables, bring them up to date, check them, or show the SQL."""
     if action != "upgrade" and (print_sql or only_pre or force or keep_events):
         raise click.UsageError("--sql, --pre, --force and --keep-events go with --upgrade.")
+    if action != "roles" and role_names:
+        raise click.UsageError("--role goes with --roles.")
     upgrade_options = UpgradeOptions(force=force, keep_events=keep_events, only_pre=only_pre)
     if action in {"read", "migrations_path"}:
         asyncio.run(schema(None, action))
+        return
+    if action == "roles":
+        names = _role_names(role_names)
+        # Without an app, wherever the search_path finds the tables.
+        app = options.load_app() if options.app or options.app_path else None
+        click.echo(roles.get_grants(names, app.connector.schema if app else None), nl=False)
         return
     app = options.load_app()
     match action:
@@ -80,6 +103,20 @@ def command(
             loading.run(app, lambda app: _print_upgrade(app, upgrade_options))
         case _:
             loading.run(app, lambda app: schema(app, action, upgrade_options))
+
+
+def _role_names(words: tuple[str, ...]) -> roles.RoleNames:
+    given = {role: name for role, _, name in (word.partition("=") for word in words)}
+    known = [field.name for field in attrs.fields(roles.RoleNames)]
+    for role in given:
+        if role not in known:
+            raise click.UsageError(
+                f"There is no role {role!r}: write --role=ROLE=NAME, with one of {', '.join(known)}."
+            )
+    try:
+        return roles.RoleNames(**given)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
 
 
 async def schema(app: App | None, action: _ACTIONS | None = None, options: UpgradeOptions = _PLAIN) -> None:
