@@ -670,6 +670,11 @@ class MemoryStore:
         return [(*self._job_columns(row), row["claims"]) for row in held]
 
     @_rows.register
+    def _prove_listening(self, operation: workers.ProveListening) -> Sequence[Row]:
+        self._notifications.append((operation.channel, '{"type": "listening"}'))
+        return []
+
+    @_rows.register
     def _prune_stalled_workers(self, operation: workers.PruneStalledWorkers) -> Sequence[Row]:
         limit = self._ago(operation.seconds_since_heartbeat)
         stalled = [worker_id for worker_id, heartbeat in self.workers.items() if heartbeat < limit]

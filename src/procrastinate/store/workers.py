@@ -61,6 +61,17 @@ class FindClaims(Operation[list[jobs.Claim]]):
 
 
 @attrs.frozen(kw_only=True)
+class ProveListening(Operation[None]):
+    """Send a notification on a channel that only its sender listens on, to see whether it arrives."""
+
+    channel: str
+
+    @override
+    def decode(self, rows: Sequence[Row], json: Json) -> None:
+        return None
+
+
+@attrs.frozen(kw_only=True)
 class PruneStalledWorkers(Operation[list[int]]):
     """Remove the workers that gave no sign of life for so many seconds; answer their ids."""
 

@@ -40,7 +40,7 @@ def _restart(stage: Stage, mode: str, downtime: float) -> None:
     stage.defer("work", 400 if stage.is_long else 100, seconds=0.1)
     stage.defer("work_in_thread", 50, seconds=0.1, each=lambda n: {"lock": f"L{n % 5}"})
     # Longer than any outage: nobody may take it from its worker.
-    stage.defer("work", 2, seconds=downtime + 2)
+    stage.defer("work", 2, seconds=downtime + 2, each=lambda _: {"priority": 9})
     stage.until(lambda: all(map(stage.runs, workers)), "both work")
     with stage.down(mode):
         time.sleep(downtime)
