@@ -27,11 +27,7 @@ def show(title: str) -> None:
     print(f"\n{title}")
     with sessions() as session:
         for order_id, item, job_id, status, confirmation in session.execute(query):
-            print(
-                f"  order {order_id}, {item}: job {job_id} is {status}",
-                confirmation or "",
-                sep=". " if confirmation else "",
-            )
+            print(f"  order {order_id}, {item}: job {job_id} is {status}, {confirmation or 'not confirmed'}")
 
 
 create_tables()

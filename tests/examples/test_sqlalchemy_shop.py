@@ -20,12 +20,12 @@ OUTPUT = """\
 Bob's card was declined: order 2 and job 2 were inserted, and are rolled back
 
 Before the worker:
-  order 1, tea: job 1 is todo
-  order 3, bread: job 3 is todo
+  order 1, tea: job 1 is todo, not confirmed
+  order 3, bread: job 3 is todo, not confirmed
 
 After:
-  order 1, tea: job 1 is succeeded. Dear Ada, your tea is on its way.
-  order 3, bread: job 3 is succeeded. Dear Cleo, your bread is on its way.
+  order 1, tea: job 1 is succeeded, Dear Ada, your tea is on its way.
+  order 3, bread: job 3 is succeeded, Dear Cleo, your bread is on its way.
 """
 
 
