@@ -134,7 +134,8 @@ def run_case(stand: Stand, case: Case, options: Options, report: Report) -> Resu
             except (RuntimeError, OSError, AssertionError, TimeoutError) as error:
                 report.failures.append(f"{what}: {type(error).__name__}: {error}")
             results.runs[arm.name].append(measurement)
-            progress(f"{what}: {_summary(measurement) if measurement else 'FAILED'}")
+            problem = (report.miscounts + report.failures)[-1:]
+            progress(f"{what}: {_summary(measurement) if measurement else f'FAILED: {problem[0]}'}")
     return results
 
 

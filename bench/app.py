@@ -1,4 +1,4 @@
-"""The application for the command line and for timed runs: tasks that do nothing or a little, and a connector with a clock."""
+"""The application for the command line and for timed runs, with a connector that has a clock."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from typing import Any, TypeVar
 import attrs
 
 import procrastinate
-from bench.tally import hit
+from bench.tally import CALLS_VARIABLE, hit
 from procrastinate.store import jobs as job_operations
 from procrastinate.store.operation import Operation
 
 T = TypeVar("T")
 
-CALLS_VARIABLE = "BENCH_CALLS"
 NAP = 0.001
 
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import os
 import sys
@@ -45,7 +44,7 @@ def _connect() -> Connection:
     return psycopg.connect(os.environ["BENCH_DATABASE_URL"], autocommit=True)
 
 
-def _finish(jobs: int, statement: str) -> float:
+def _finish(statement: str) -> float:
     with _connect() as connection:
         start = time.perf_counter()
         while rows := connection.execute(CLAIM, {"limit": BATCH}).fetchall():
@@ -53,14 +52,14 @@ def _finish(jobs: int, statement: str) -> float:
         return time.perf_counter() - start
 
 
-def keep(jobs: int) -> float:
+def keep(_jobs: int) -> float:
     """Claim and finish with the shortest statements that could do it."""
-    return _finish(jobs, FINISH)
+    return _finish(FINISH)
 
 
-def delete(jobs: int) -> float:
+def delete(_jobs: int) -> float:
     """Claim and delete."""
-    return _finish(jobs, DELETE)
+    return _finish(DELETE)
 
 
 def insert(jobs: int) -> float:
@@ -129,7 +128,9 @@ def claimer() -> None:
     with _connect() as connection:
         connection.execute("listen procrastinate_any_queue_v1")
         print("ready", flush=True)
-        for _ in itertools.takewhile(lambda _: True, connection.notifies()):
+        while True:
+            for _ in connection.notifies(stop_after=1):
+                pass
             rows = connection.execute(CLAIM, {"limit": 10}).fetchall()
             at = time.monotonic_ns()
             for row in rows:

@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 
 from bench.processes import Program
-from bench.stand import CACHE, ROOT, Database, Stand, insert_jobs
+from bench.stand import CACHE, ROOT, Database, Stand, insert_jobs, with_root
 from bench.tally import Tally
 
 ADAPTERS = Path(__file__).parent / "adapters"
@@ -82,11 +82,11 @@ class Contender:
 
     def environment(self, url: str, tally: Tally | None = None) -> dict[str, str]:
         """Return what the adapter's process needs to know."""
-        # No path to our sources: the others must not find them, and ours are installed.
         return {
             "BENCH_DATABASE_URL": url,
             "BENCH_PEER_FOLDER": str(self.folder),
-            "PYTHONPATH": str(ROOT),
+            # Theirs without a path to our sources.
+            **(with_root() if self.is_ours else {"PYTHONPATH": str(ROOT)}),
             **(tally.environment() if tally else {}),
         }
 
@@ -244,9 +244,10 @@ def available(
     found: dict[str, Contender] = {}
     for name in names:
         peer = PEERS.get(name) or ON_REDIS[name]
+        if peer.unfinished is None and not has_redis:
+            report_missing(name, "redis-server is not installed (on Debian: apt install redis-server)")
+            continue
         try:
-            if peer.unfinished is None and not has_redis:
-                raise Unavailable("redis-server is not installed (on Debian: apt install redis-server)")
             peer.install()
             found[name] = peer
         except (Unavailable, OSError, subprocess.SubprocessError) as reason:

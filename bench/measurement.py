@@ -22,9 +22,9 @@ class Miscount(Exception):  # noqa: N818  what happened, in one word
 class Measurement:
     """The numbers of one run, by name, and a series of them if it has one.
 
-    Names that have a meaning everywhere: `rate` per second, `seconds`, `worker` and `server` in microseconds of processor
-    time per job, `wal` in bytes, `commits`, `buffers` and `dead` per job, `p50` and `p99` in ms, `foreign`, the share of
-    the machine that others used.
+    Names that mean the same everywhere: `rate` per second; `seconds`; `worker` and `server`, in microseconds of
+    processor time per job; `wal` in bytes, `commits`, `buffers` and `dead` per job; `p50` and `p99` in ms; `foreign`,
+    the share of the machine that others used.
     """
 
     numbers: Mapping[str, float]
@@ -143,7 +143,7 @@ class Case(Protocol):
         ...
 
 
-def row(  # noqa: PLR0913  a row is what it is
+def row(
     results: Results,
     arms: Sequence[str],
     measure: str,

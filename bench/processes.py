@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -29,7 +30,8 @@ def _stat(pid: int) -> tuple[int, float] | None:
 
 def tree(roots: Iterable[int]) -> dict[int, float]:
     """Return the processes below `roots`, these included, and the processor time of each in seconds."""
-    found = {int(name): stat for name in os.listdir(PROC) if name.isdigit() and (stat := _stat(int(name)))}
+    pids = [int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit()]
+    found = {pid: stat for pid in pids if (stat := _stat(pid))}
     children: dict[int, list[int]] = {}
     for pid, (parent, _) in found.items():
         children.setdefault(parent, []).append(pid)
@@ -129,10 +131,8 @@ class Program:
                 self.process.wait()
                 return
         # Children of one that died.
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
     def tail(self) -> str:
         """Return the last lines of the log."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import platform
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -114,15 +114,17 @@ def conditions(stand: Stand, options: Options) -> list[str]:
     settings = stand.settings()
     version = settings.pop("server_version")
     peers = ", ".join(peer.version for peer in options.peers.values())
+    shown = ", ".join(f"{name} {value}" for name, value in settings.items())
+    machine = f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}"
+    python = f"{platform.python_implementation()} {platform.python_version()}"
     return [
-        f"{datetime.date.today().isoformat()}, commit {_commit()}: {_processor()}, {os.cpu_count()} cores, "
-        f"{platform.system()} {platform.release()}; load at the beginning {os.getloadavg()[0]:.2f}",
-        f"PostgreSQL {version} on the same machine, by a Unix socket: "
-        + ", ".join(f"{name} {value}" for name, value in settings.items()),
-        f"{platform.python_implementation()} {platform.python_version()}, psycopg {psycopg.__version__} "
-        f"({psycopg.pq.__impl__})" + (f"; peers: {peers}" if peers else ""),
-        f"{options.rounds} interleaved rounds, scale {options.scale:g}; medians, ratios within a round; quiet is a run "
-        f"in which others used less than {QUIET:.0%} of the machine",
+        f"{time.strftime('%Y-%m-%d')}, commit {_commit()}: {machine}; load at the beginning {os.getloadavg()[0]:.2f}",
+        f"PostgreSQL {version} on the same machine, by a Unix socket: {shown}",
+        f"{python}, psycopg {psycopg.__version__} ({psycopg.pq.__impl__}){peers and f'; peers: {peers}'}",
+        (
+            f"{options.rounds} interleaved rounds, scale {options.scale:g}; medians, ratios within a round; quiet is a "
+            f"run in which others used less than {QUIET:.0%} of the machine"
+        ),
     ]
 
 

@@ -18,6 +18,8 @@ from bench.tally import Tally
 
 # A drain in which no job starts for so long has stalled.
 STALL = 20.0
+# Time for a worker to run its first job.
+START = 60.0
 # Time in which a second run of a job would show.
 AFTERMATH = 0.2
 
@@ -76,10 +78,10 @@ class Drain:
     def watch(self) -> Measurement:
         """Return `seconds`, `rate`, the processor time per job, and the share of others."""
         jobs = self.tally.jobs
-        self._wait_for(lambda: self.tally.waiting < jobs, 0.001)
+        self._wait_for(lambda: self.tally.waiting < jobs, 0.001, START)
         load, worker, server = Load.now(self.stand.server_pid), self._worker_cpu(), self._server_cpu()
-        self._wait_for(lambda: not self.tally.waiting, 0.01)
-        self._wait_for(self.is_done, 0.003)
+        self._wait_for(lambda: not self.tally.waiting, 0.01, STALL)
+        self._wait_for(self.is_done, 0.003, STALL)
         end = time.monotonic_ns()
         foreign = Load.now(self.stand.server_pid).foreign_since(load)
         seconds = (end - self.tally.first_stamp()) / 1e9
@@ -102,7 +104,7 @@ class Drain:
         own = cpu_seconds(self.database.backend_pid) if self.database else 0.0
         return cpu_seconds(self.stand.server_pid) - own
 
-    def _wait_for(self, condition: Callable[[], bool], pause: float) -> None:
+    def _wait_for(self, condition: Callable[[], bool], pause: float, limit: float) -> None:
         left, moved = -1, time.monotonic()
         while not condition():
             if self.sample is not None:
@@ -112,10 +114,10 @@ class Drain:
                 raise RuntimeError(f"the worker ended with {self.worker.process.returncode}\n{self.worker.tail()}")
             if (now := self.tally.waiting) != left:
                 left, moved = now, time.monotonic()
-            elif time.monotonic() - moved > STALL:
+            elif time.monotonic() - moved > limit:
                 if left and left < self.tally.jobs:
-                    raise Miscount(f"nothing happened for {STALL:.0f} s, and {left} jobs have not run")
-                raise RuntimeError(f"nothing happened for {STALL:.0f} s\n{self.worker.tail()}")
+                    raise Miscount(f"nothing happened for {limit:.0f} s, and {left} jobs have not run")
+                raise RuntimeError(f"nothing happened for {limit:.0f} s\n{self.worker.tail()}")
 
 
 def drain(
@@ -137,7 +139,7 @@ def drain(
         return drain_filled(stand, contender, store, tally, keep=keep, setting=setting)
 
 
-def drain_filled(  # noqa: PLR0913  what a drain depends on
+def drain_filled(
     stand: Stand,
     contender: Contender,
     database: Database,
@@ -181,7 +183,7 @@ def check_rows(database: Database, *, keep: bool, jobs: int) -> None:
         raise Miscount(f"jobs that succeeded, and others, in the table: {row}, not {expected}")
 
 
-def _drain_redis(  # noqa: PLR0913  as above
+def _drain_redis(
     stand: Stand, contender: Contender, store: RedisStore, tally: Tally, *, keep: bool, setting: str | None
 ) -> Measurement:
     worker = contender.worker(stand, store.url, tally, setting=setting or contender.setting, keep=keep)

@@ -35,6 +35,12 @@ SHOWN_SETTINGS = (
     "jit",
 )
 
+
+def with_root() -> dict[str, str]:
+    """Return the environment in which a process finds the modules of the benchmark."""
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+
+
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 
@@ -204,7 +210,7 @@ def running_stand(version: int | None = None, logs: Path | None = None) -> Itera
         shutil.rmtree(shared, ignore_errors=True)
 
 
-def insert_jobs(  # noqa: PLR0913  the columns of a job
+def insert_jobs(
     database: Database,
     count: int,
     *,

@@ -12,6 +12,8 @@ from pathlib import Path
 
 PATH_VARIABLE = "BENCH_TALLY"
 JOBS_VARIABLE = "BENCH_JOBS"
+# Where a timed worker writes how long its claims took.
+CALLS_VARIABLE = "BENCH_CALLS"
 
 
 class Tally:

@@ -13,7 +13,7 @@ import attrs
 
 os.environ.setdefault("BENCH_CALLS", os.devnull)
 
-from bench import app as application  # noqa: E402  it reads the environment
+from bench import app as application
 
 
 def main(concurrency: str, path: str = "") -> None:

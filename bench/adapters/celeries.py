@@ -20,29 +20,31 @@ app.conf.update(
 
 
 @app.task(name="noop")
-def noop(i):
+def noop(i: int) -> None:
     hit(i)
 
 
 class Celeries:
-    def setup(self):
+    """celery."""
+
+    def setup(self) -> None:
         pass
 
-    def open(self):
+    def open(self) -> None:
         app.pool.acquire(block=True).release()
 
-    def close(self):
+    def close(self) -> None:
         pass
 
-    def one(self, number):
+    def one(self, number: int) -> None:
         noop.delay(i=number)
 
-    def bulk(self, numbers):
+    def bulk(self, numbers: range) -> None:
         with app.producer_pool.acquire(block=True) as producer:
             for number in numbers:
                 noop.apply_async(kwargs={"i": number}, producer=producer)
 
-    def worker(self):
+    def worker(self) -> None:
         pool, size = options.setting.split(":")
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
         app.worker_main(["worker", "-P", pool, "-c", size, "-l", "WARNING", *quiet])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from chancy import Chancy, Job, Queue, Worker
 
@@ -13,44 +14,46 @@ quiet = logging.getLogger("quiet")
 quiet.setLevel(logging.WARNING)
 
 
-async def noop(*, i: int):
+async def noop(*, i: int) -> None:
     hit(i)
 
 
-def client():
+def client() -> Any:
     return Chancy(adapter.URL, log=quiet, min_connection_pool_size=2, max_connection_pool_size=10)
 
 
 class Chancies:
-    def queue(self):
+    """chancy."""
+
+    def queue(self) -> Any:
         executor = Chancy.Executor.Async
         concurrency = int(self.options.setting)
         return Queue("default", executor=executor, concurrency=concurrency, polling_interval=1, eager_polling=True)
 
-    async def setup(self):
+    async def setup(self) -> None:
         async with client() as chancy:
             await chancy.migrate()
             await chancy.declare(self.queue(), upsert=True)
 
-    async def open(self):
+    async def open(self) -> None:
         self.chancy = await client().__aenter__()
         # Workers import the function by its module.
-        import chancys
+        import chancys  # noqa: PLC0415  itself, under the name that it has there
 
         self.pattern = Job.from_func(chancys.noop)
 
-    async def close(self):
+    async def close(self) -> None:
         await self.chancy.__aexit__(None, None, None)
 
-    async def one(self, number):
+    async def one(self, number: int) -> None:
         await self.chancy.push(self.pattern.with_kwargs(i=number))
 
-    async def bulk(self, numbers):
+    async def bulk(self, numbers: range) -> None:
         jobs = [self.pattern.with_kwargs(i=number) for number in numbers]
         async for _ in self.chancy.push_many(jobs, batch_size=1_000):
             pass
 
-    async def worker(self):
+    async def worker(self) -> None:
         async with client() as chancy:
             await chancy.declare(self.queue(), upsert=True)
             worker = Worker(chancy)

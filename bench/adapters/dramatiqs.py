@@ -16,27 +16,29 @@ dramatiq.set_broker(broker)
 
 
 @dramatiq.actor(actor_name="noop")
-def noop(i):
+def noop(i: int) -> None:
     hit(i)
 
 
 class Dramatiq:
-    def setup(self):
+    """dramatiq."""
+
+    def setup(self) -> None:
         pass
 
-    def open(self):
+    def open(self) -> None:
         pass
 
-    def close(self):
+    def close(self) -> None:
         broker.close()
 
-    def one(self, number):
+    def one(self, number: int) -> None:
         noop.send(number)
 
-    def bulk(self, numbers):
+    def bulk(self, numbers: range) -> None:
         dramatiq.group(noop.message(number) for number in numbers).run()
 
-    def worker(self):
+    def worker(self) -> None:
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())

@@ -13,16 +13,16 @@ app = procrastinate.App(connector=connector)
 
 
 @app.task(name="noop")
-async def noop(i):
+async def noop(i: int) -> None:
     hit(i)
 
 
 @app.task(name="noop_sync")
-def noop_sync(i):
+def noop_sync(i: int) -> None:
     hit(i)
 
 
 @app.task(name="nap")
-async def nap(i):
+async def nap(i: int) -> None:
     hit(i)
     await asyncio.sleep(0.001)

@@ -5,32 +5,33 @@
 
 from __future__ import annotations
 
-
 from procrastinate_tasks import app
 
 from bench import adapter
 
 
 class Procrastinate:
-    async def setup(self):
+    """On the event loop."""
+
+    async def setup(self) -> None:
         async with app.open_async():
             await app.schema_manager.apply_schema_async()
 
-    async def open(self):
+    async def open(self) -> None:
         await app.open_async()
         self.task = app.tasks[self.options.task]
 
-    async def close(self):
+    async def close(self) -> None:
         await app.close_async()
 
-    async def one(self, number):
+    async def one(self, number: int) -> None:
         await self.task.defer_async(i=number)
 
-    async def bulk(self, numbers):
+    async def bulk(self, numbers: range) -> None:
         for part in adapter.chunks(numbers):
             await self.task.batch_defer_async(*({"i": number} for number in part))
 
-    async def worker(self):
+    async def worker(self) -> None:
         async with app.open_async():
             await app.run_worker_async(
                 queues=[self.options.variant] if self.options.variant else None,
@@ -40,17 +41,19 @@ class Procrastinate:
 
 
 class SyncProcrastinate:
-    def open(self):
+    """A client that blocks."""
+
+    def open(self) -> None:
         app.open()
         self.task = app.tasks[self.options.task]
 
-    def close(self):
+    def close(self) -> None:
         app.close()
 
-    def one(self, number):
+    def one(self, number: int) -> None:
         self.task.defer(i=number)
 
-    def bulk(self, numbers):
+    def bulk(self, numbers: range) -> None:
         for part in adapter.chunks(numbers):
             self.task.batch_defer(*({"i": number} for number in part))
 

@@ -24,25 +24,27 @@ async def noop(i: int) -> None:
 
 
 class Taskiq:
+    """taskiq."""
+
     loop = "uvloop"  # as its own command, where it is installed
 
-    async def setup(self):
+    async def setup(self) -> None:
         await broker.startup()
         await broker.shutdown()
 
-    async def open(self):
+    async def open(self) -> None:
         await broker.startup()
 
-    async def close(self):
+    async def close(self) -> None:
         await broker.shutdown()
 
-    async def one(self, number):
+    async def one(self, number: int) -> None:
         await noop.kiq(number)
 
-    async def bulk(self, numbers):
+    async def bulk(self, numbers: range) -> None:
         await adapter.in_flight(self.one, numbers, 20)
 
-    async def worker(self):
+    async def worker(self) -> None:
         await broker.startup()
         size = int(options.setting)
         receiver = asyncio.create_task(run_receiver_task(broker, max_async_tasks=size, max_prefetch=size))

@@ -42,6 +42,8 @@ def many(stand: Stand, jobs: int, way: str = "many") -> Measurement:
 
 
 class Bulk:
+    """`defer_many` against COPY, and the memory of a client."""
+
     name = "bulk"
 
     def arms(self, options: Options) -> Sequence[Arm]:

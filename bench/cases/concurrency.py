@@ -13,6 +13,8 @@ STEPS = (1, 10, 30, 100, 300)
 
 
 class Concurrency:
+    """The same drain with more and more slots."""
+
     name = "concurrency"
 
     def arms(self, options: Options) -> Sequence[Arm]:

@@ -25,6 +25,8 @@ def locked(stand: Stand, jobs: int) -> Measurement:
 
 
 class Drains:
+    """Ours, the bare statements and the peers, in turns."""
+
     name = "drain"
 
     def arms(self, options: Options) -> Sequence[Arm]:

@@ -112,6 +112,8 @@ def drain_beside(stand: Stand, pile: Pile, jobs: int, beside: int) -> Measuremen
 
 
 class Flatness:
+    """Each pile against nothing beside."""
+
     name = "flatness"
 
     def arms(self, options: Options) -> Sequence[Arm]:

@@ -13,12 +13,12 @@ from collections.abc import Iterator, Sequence
 import psycopg
 
 from bench import runs
-from bench.app import CALLS_VARIABLE
 from bench.cases.process_counts import command_line_worker
 from bench.clients import Clients
 from bench.measurement import Arm, Measurement, Options, Results, Row, row
 from bench.processes import Load
 from bench.stand import Database, Stand
+from bench.tally import CALLS_VARIABLE
 
 RATE = 800
 SECONDS = 180
@@ -88,6 +88,8 @@ def offered(stand: Stand, seconds: float, *, is_held: bool) -> Measurement:
 
 
 class Horizon:
+    """The same load with the horizon free, and held."""
+
     name = "horizon"
 
     def arms(self, options: Options) -> Sequence[Arm]:

@@ -16,7 +16,7 @@ SECONDS = 60
 
 
 def life(stand: Stand, seconds: float) -> tuple[int, float, float]:
-    """Return the commits of a worker's whole life, and the processor time while it was idle: its own and the server's."""
+    """Return the commits of a worker's life, and the processor time while it was idle: its own and the server's."""
     with stand.new_database("bench_idle") as database, runs.tally_for(stand, 1) as tally:
         counters, statements = database.counters(), database.statements
         with command_line_worker(stand, database, tally) as worker:
@@ -44,6 +44,8 @@ def idle(stand: Stand, seconds: float) -> Measurement:
 
 
 class Idle:
+    """A worker without jobs."""
+
     name = "idle"
 
     def arms(self, options: Options) -> Sequence[Arm]:

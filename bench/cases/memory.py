@@ -44,6 +44,8 @@ def long_drain(stand: Stand, jobs: int) -> Measurement:
 
 
 class Memory:
+    """A long drain."""
+
     name = "memory"
 
     def arms(self, options: Options) -> Sequence[Arm]:

@@ -13,7 +13,7 @@ from bench import runs
 from bench.contenders import OURS
 from bench.measurement import Arm, Measurement, Options, Results, Row, number, row
 from bench.processes import Program
-from bench.stand import ROOT, Database, Stand, insert_jobs
+from bench.stand import ROOT, Database, Stand, insert_jobs, with_root
 from bench.tally import Tally
 
 SPLITS = ((1, 64), (2, 32), (4, 16))
@@ -27,7 +27,7 @@ def command_line_worker(
     """Start `procrastinate worker`, and wait until all its processes have registered."""
     command: list[str | Path] = [Path(sys.executable).parent / "procrastinate", "--app=bench.app.app"]
     command += ["--log-level=warning", "worker", f"--processes={processes}", *options]
-    environment = {"BENCH_DATABASE_URL": database.url, "PYTHONPATH": str(ROOT), **tally.environment()}
+    environment = {"BENCH_DATABASE_URL": database.url, **with_root(), **tally.environment()}
     worker = Program(command, environment, stand.logs / "procrastinate.log", cwd=ROOT)
     try:
         deadline = time.monotonic() + START
@@ -59,6 +59,8 @@ def released(stand: Stand, jobs: int, processes: int, concurrency: int) -> Measu
 
 
 class ProcessCounts:
+    """64 slots in one, two and four processes."""
+
     name = "processes"
 
     def arms(self, options: Options) -> Sequence[Arm]:
@@ -79,8 +81,8 @@ class ProcessCounts:
                 f"worker processes × concurrency: {arm}",
                 lambda: (
                     f"{results.ratio(arm, '1×64'):.2f} × 1×64: {number(results.median(arm))} against "
-                    f"{number(results.median('1×64'))} jobs/s; processor time worker {results.median(arm, 'worker'):.1f} + "
-                    f"server {results.median(arm, 'server'):.1f} µs per job"
+                    f"{number(results.median('1×64'))} jobs/s; worker {results.median(arm, 'worker'):.1f} + server "
+                    f"{results.median(arm, 'server'):.1f} µs of processor time per job"
                 ),
                 f"≥ {least:g} × 1×64",
                 lambda: results.ratio(arm, "1×64") >= least,

@@ -75,6 +75,8 @@ def drain_while_removing(stand: Stand, jobs: int, pile: int, *, removes: bool) -
 
 
 class Retention:
+    """A drain alone, and one beside the removal."""
+
     name = "retention"
 
     def arms(self, options: Options) -> Sequence[Arm]:
@@ -89,7 +91,7 @@ class Retention:
             row(
                 results,
                 [ALONE, BESIDE],
-                f"drain of {options.scaled(JOBS, 5_000):,} while `remove_old_jobs` removes {pile:,} of {2 * pile:,}",
+                f"drain of {options.scaled(JOBS, 5_000):,} while {pile:,} of {2 * pile:,} old jobs are removed",
                 lambda: (
                     f"{results.ratio(BESIDE, ALONE):.2f} × without: {number(results.median(BESIDE))} against "
                     f"{number(results.median(ALONE))} jobs/s; {results.median(BESIDE, 'removed'):,.0f} removed meanwhile"

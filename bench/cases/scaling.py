@@ -56,6 +56,8 @@ def steady(stand: Stand, processes: int, seconds: float) -> Measurement:
 
 
 class Scaling:
+    """More processes than the machine has cores."""
+
     name = "scaling"
 
     def arms(self, options: Options) -> Sequence[Arm]:
@@ -80,8 +82,8 @@ class Scaling:
                     f"{step} worker processes × 10, drain",
                     lambda drain=drain: (
                         f"{number(results.median(drain))} jobs/s; worker "
-                        f"{results.median(drain, 'worker'):.0f} + server {results.median(drain, 'server'):.0f} µs per job; "
-                        f"1 commit per {1 / results.median(drain, 'commits'):,.0f} jobs, "
+                        f"{results.median(drain, 'worker'):.0f} + server {results.median(drain, 'server'):.0f} µs per job; 1 "
+                        f"commit per {1 / results.median(drain, 'commits'):,.0f} jobs, "
                         f"{results.median(drain, 'wal'):.0f} bytes of WAL"
                     ),
                 ),

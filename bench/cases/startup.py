@@ -11,7 +11,7 @@ from pathlib import Path
 from bench import runs
 from bench.measurement import Arm, Measurement, Options, Results, Row, row
 from bench.processes import Load, Program
-from bench.stand import ROOT, Stand, insert_jobs
+from bench.stand import ROOT, Stand, insert_jobs, with_root
 
 COMMAND = Path(sys.executable).parent / "procrastinate"
 HELP, READY, PYTHON = "--help", "worker", "python"
@@ -43,7 +43,7 @@ def first_job(stand: Stand) -> Measurement:
     with stand.new_database("bench_start") as database, runs.tally_for(stand, 1) as tally:
         insert_jobs(database, 1)
         load = Load.now(stand.server_pid)
-        environment = {"BENCH_DATABASE_URL": database.url, "PYTHONPATH": str(ROOT), **tally.environment()}
+        environment = {"BENCH_DATABASE_URL": database.url, **with_root(), **tally.environment()}
         start = time.monotonic_ns()
         command = [COMMAND, "--app=bench.app.app", "--log-level=warning", "worker"]
         worker = Program(command, environment, stand.logs / "procrastinate.log", cwd=ROOT)
@@ -59,6 +59,8 @@ def first_job(stand: Stand) -> Measurement:
 
 
 class Startup:
+    """The command line."""
+
     name = "start"
 
     def arms(self, options: Options) -> Sequence[Arm]:

@@ -15,6 +15,8 @@ NO_WORK = "jobs that do nothing"
 
 
 class Work:
+    """Waiting jobs, against waiting without jobs."""
+
     name = "work"
 
     def arms(self, options: Options) -> Sequence[Arm]:
