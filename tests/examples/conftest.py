@@ -20,7 +20,8 @@ import sqlalchemy as sa
 from psycopg.conninfo import conninfo_to_dict
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 40
+# Three programs start one after the other, each with two frameworks to import, while other tests take the cores.
+LIMIT = 60
 # What both web servers write when the page is there.
 ADDRESS = re.compile(r"Running on (http://[\w.:]+)", re.IGNORECASE)
 

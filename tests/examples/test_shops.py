@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("command", [["fastapi"], ["fastapi", "--separate-worker"], ["flask"]], ids=" ".join)
 def test_orders_are_confirmed_and_a_declined_one_leaves_nothing(command, start, empty_database):
     shop = start(*command)

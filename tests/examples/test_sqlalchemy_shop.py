@@ -100,6 +100,7 @@ def test_in_memory(memory):
     assert orders() == [(1, 1, "Dear Ada, your tea is on its way.")]
 
 
+@pytest.mark.timeout(120)
 def test_the_script_on_a_database_that_it_starts_itself():
     environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
     done = subprocess.run(
@@ -108,7 +109,7 @@ def test_the_script_on_a_database_that_it_starts_itself():
         env=environment,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=100,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
