@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import attrs
 
 import procrastinate
+from bench.adapters import switches
 from bench.tally import CALLS_VARIABLE, hit
 from procrastinate.store import jobs as job_operations
 from procrastinate.store.operation import Operation
@@ -65,6 +66,7 @@ class TimedConnector(procrastinate.PsycopgConnector):
         Path(path).write_text(json.dumps(self.claims))
 
 
+switches.apply()
 # Timing costs a little: only where it is asked for.
 _calls_path = os.environ.get(CALLS_VARIABLE)
 connector = (TimedConnector if _calls_path else procrastinate.PsycopgConnector)(

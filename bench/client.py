@@ -17,6 +17,7 @@ import procrastinate
 from bench.processes import memory
 
 SAMPLE = 20_000
+BATCH = 5_000
 
 
 def app(size: int = 4) -> procrastinate.App:
@@ -77,6 +78,18 @@ def many_sync(jobs: int) -> dict[str, object]:
         return {"started": started, "ended": time.monotonic(), "cpu": time.process_time() - cpu}
 
 
+async def any_jobs(jobs: int) -> dict[str, object]:
+    """Defer batches of jobs that could differ in everything."""
+    async with app().open_async() as opened:
+        pattern = opened.configure_task("noop")
+        wait_for_start()
+        started, cpu = time.monotonic(), time.process_time()
+        for first in range(0, jobs, BATCH):
+            batch = [pattern.make_new_job(i=number) for number in range(first, min(first + BATCH, jobs))]
+            await opened.job_manager.batch_defer_jobs_async(batch)
+        return {"started": started, "ended": time.monotonic(), "cpu": time.process_time() - cpu}
+
+
 async def steadily(jobs: int, rate: float, every: float) -> dict[str, object]:
     """Offer so many jobs a second, in a batch each few milliseconds; note when each was sent."""
     async with app(1).open_async() as opened:
@@ -96,7 +109,7 @@ async def steadily(jobs: int, rate: float, every: float) -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("way", choices=["lanes", "many", "many-sync", "steadily"])
+    parser.add_argument("way", choices=["lanes", "many", "many-sync", "any", "steadily"])
     parser.add_argument("--jobs", type=int, required=True)
     parser.add_argument("--count", type=int, default=1)
     parser.add_argument("--rate", type=float, default=0.0)
@@ -108,6 +121,8 @@ def main() -> None:
         result = asyncio.run(many(options.jobs))
     elif options.way == "many-sync":
         result = many_sync(options.jobs)
+    elif options.way == "any":
+        result = asyncio.run(any_jobs(options.jobs))
     else:
         result = asyncio.run(steadily(options.jobs, options.rate, options.every))
     print(json.dumps(result))

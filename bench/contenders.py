@@ -18,7 +18,7 @@ import attrs
 
 from bench.processes import Program
 from bench.stand import CACHE, ROOT, Database, Stand, insert_jobs, with_root
-from bench.tally import Tally
+from bench.tally import SWITCH_VARIABLE, Tally
 
 ADAPTERS = Path(__file__).parent / "adapters"
 NODE = "node@22.23.3"
@@ -45,6 +45,7 @@ class Contender:
         is_node: installed by npm, not by pip.
         variant: passed on to the adapter.
         keeps: whether ended jobs can be kept, and whether they can be deleted at once.
+        switch: what is switched off or on in our worker; see `adapters/switches.py`.
     """
 
     name: str
@@ -57,7 +58,7 @@ class Contender:
     variant: str = ""
     latency_setting: str = "10"
     keeps: tuple[bool, ...] = (True, False)
-    environment_name: str = ""
+    switch: str = ""
 
     @property
     def is_ours(self) -> bool:
@@ -65,7 +66,7 @@ class Contender:
 
     @property
     def folder(self) -> Path:
-        return CACHE / "peers" / (self.environment_name or self.name)
+        return CACHE / "peers" / self.name
 
     @property
     def version(self) -> str:
@@ -85,6 +86,7 @@ class Contender:
         return {
             "BENCH_DATABASE_URL": url,
             "BENCH_PEER_FOLDER": str(self.folder),
+            SWITCH_VARIABLE: self.switch,
             # Theirs without a path to our sources.
             **(with_root() if self.is_ours else {"PYTHONPATH": str(ROOT)}),
             **(tally.environment() if tally else {}),

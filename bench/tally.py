@@ -14,6 +14,8 @@ PATH_VARIABLE = "BENCH_TALLY"
 JOBS_VARIABLE = "BENCH_JOBS"
 # Where a timed worker writes how long its claims took.
 CALLS_VARIABLE = "BENCH_CALLS"
+# Which of our tricks a worker is to do without.
+SWITCH_VARIABLE = "BENCH_SWITCH"
 
 
 class Tally:

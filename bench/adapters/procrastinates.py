@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import switches
 from procrastinate_tasks import app
 
 from bench import adapter
@@ -32,6 +33,7 @@ class Procrastinate:
             await self.task.batch_defer_async(*({"i": number} for number in part))
 
     async def worker(self) -> None:
+        switches.apply()
         async with app.open_async():
             await app.run_worker_async(
                 queues=[self.options.variant] if self.options.variant else None,

@@ -16,6 +16,7 @@ from bench.cases import (
     retention,
     scaling,
     startup,
+    tricks,
     work,
 )
 from bench.measurement import Case
@@ -35,4 +36,5 @@ CASES: tuple[Case, ...] = (
     startup.Startup(),
     retention.Retention(),
     scaling.Scaling(),
+    tricks.Tricks(),
 )

@@ -18,11 +18,11 @@ from bench.clients import Clients
 from bench.measurement import Arm, Measurement, Options, Results, Row, row
 from bench.processes import Load
 from bench.stand import Database, Stand
-from bench.tally import CALLS_VARIABLE
+from bench.tally import CALLS_VARIABLE, SWITCH_VARIABLE
 
 RATE = 800
 SECONDS = 180
-FREE, HELD = "nobody holds it", "held"
+FREE, HELD, NO_FLOORS = "nobody holds it", "held", "held, without floors"
 
 
 @contextlib.contextmanager
@@ -38,11 +38,11 @@ def held_horizon(database: Database, *, is_held: bool) -> Iterator[None]:
         connection.rollback()
 
 
-def offered(stand: Stand, seconds: float, *, is_held: bool) -> Measurement:
+def offered(stand: Stand, seconds: float, *, is_held: bool, switch: str = "") -> Measurement:
     """Offer 800 jobs a second; look at the waits and the claims in the last fifth, and at what is left to clean up."""
     jobs = int(RATE * seconds)
     calls = stand.shared / "calls"
-    os.environ[CALLS_VARIABLE] = str(calls)
+    os.environ |= {CALLS_VARIABLE: str(calls), SWITCH_VARIABLE: switch}
     try:
         with stand.new_database("bench_horizon") as database, runs.tally_for(stand, jobs) as tally:
             # Autovacuum would come once a minute at best.
@@ -83,7 +83,7 @@ def offered(stand: Stand, seconds: float, *, is_held: bool) -> Measurement:
                 }
             )
     finally:
-        del os.environ[CALLS_VARIABLE]
+        del os.environ[CALLS_VARIABLE], os.environ[SWITCH_VARIABLE]
         calls.unlink(missing_ok=True)
 
 
@@ -97,6 +97,7 @@ class Horizon:
         return [
             Arm(FREE, functools.partial(offered, seconds=seconds, is_held=False), rounds=1),
             Arm(HELD, functools.partial(offered, seconds=seconds, is_held=True), rounds=1),
+            Arm(NO_FLOORS, functools.partial(offered, seconds=seconds, is_held=True, switch="no_floors"), rounds=1),
         ]
 
     def rows(self, results: Results, options: Options) -> Sequence[Row]:
@@ -132,5 +133,14 @@ class Horizon:
                 [FREE, HELD],
                 "the same: from deferring to start, last fifth",
                 lambda: f"p50 {both('p50')}, p99 {both('p99')}",
+            ),
+            row(
+                results,
+                [HELD, NO_FLOORS],
+                "the same, held: claims that always begin at the beginning",
+                lambda: (
+                    f"p50 {of(NO_FLOORS, 'claim p50'):.1f} ms, p99 {of(NO_FLOORS, 'claim p99'):.1f} ms; "
+                    f"{of(NO_FLOORS, 'lag'):.0f} jobs behind at the end"
+                ),
             ),
         ]

@@ -94,7 +94,7 @@ class Retention:
                 f"drain of {options.scaled(JOBS, 5_000):,} while {pile:,} of {2 * pile:,} old jobs are removed",
                 lambda: (
                     f"{results.ratio(BESIDE, ALONE):.2f} × without: {number(results.median(BESIDE))} against "
-                    f"{number(results.median(ALONE))} jobs/s; {results.median(BESIDE, 'removed'):,.0f} removed meanwhile"
+                    f"{number(results.median(ALONE))} jobs/s; {results.median(BESIDE, 'removed'):,.0f} went meanwhile"
                 ),
                 "≥ 0.8 × without",
                 lambda: results.ratio(BESIDE, ALONE) >= 0.8,

@@ -81,10 +81,9 @@ class Scaling:
                     [drain],
                     f"{step} worker processes × 10, drain",
                     lambda drain=drain: (
-                        f"{number(results.median(drain))} jobs/s; worker "
-                        f"{results.median(drain, 'worker'):.0f} + server {results.median(drain, 'server'):.0f} µs per job; 1 "
-                        f"commit per {1 / results.median(drain, 'commits'):,.0f} jobs, "
-                        f"{results.median(drain, 'wal'):.0f} bytes of WAL"
+                        f"{number(results.median(drain))} jobs/s; workers {results.median(drain, 'worker'):.0f} + "
+                        f"server {results.median(drain, 'server'):.0f} µs per job; 1 commit per "
+                        f"{1 / results.median(drain, 'commits'):,.0f} jobs, {results.median(drain, 'wal'):.0f} B of WAL"
                     ),
                 ),
                 row(
