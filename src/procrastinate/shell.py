@@ -29,18 +29,22 @@ def parse_argument(arg: str) -> dict[str, Any]:
 
 
 def print_job(job: jobs.Job, details: bool = False) -> None:
-    """Print a job on one line, with its settings and arguments if `details`."""
+    """Print a job on one line, with its settings and arguments if `details`; without `log_args`, not with arguments."""
     line = f"#{job.id} {job.task_name} on {job.queue} - [{job.status}]"
     if details:
         settings = {
             "attempts": job.attempts,
             "priority": job.priority,
             "scheduled_at": job.scheduled_at,
-            "args": job.task_kwargs,
+            "args": job.task_kwargs if job.log_args else "…",
             "lock": job.lock,
         }
         line += f" ({', '.join(f'{name}={value}' for name, value in settings.items())})"
     print(line)  # noqa: T201  its purpose
+
+
+def _show_all(_task_name: str) -> bool:
+    return True
 
 
 class ProcrastinateShell(cmd.Cmd):
@@ -53,10 +57,14 @@ class ProcrastinateShell(cmd.Cmd):
     intro = "Welcome to the procrastinate shell.   Type help or ? to list commands.\n"
     prompt = "procrastinate> "
 
-    def __init__(self, job_manager: manager.JobManager) -> None:
-        """Work with the sync methods of `job_manager`, whose app must be open."""
+    def __init__(self, job_manager: manager.JobManager, logs_args_of: Callable[[str], bool] = _show_all) -> None:
+        """Work with the sync methods of `job_manager`, whose app must be open.
+
+        `logs_args_of` tells of a task's name whether its arguments may be shown.
+        """
         super().__init__()
         self.job_manager = job_manager
+        self._logs_args_of = logs_args_of
         self.failed = False
 
     @override
@@ -109,7 +117,7 @@ class ProcrastinateShell(cmd.Cmd):
             if key in conditions:
                 conditions[key] = _number(key, conditions[key])
         for job in self.job_manager.list_jobs(**conditions):
-            print_job(job, details=details)
+            print_job(job.evolve(log_args=self._logs_args_of(job.task_name)), details=details)
 
     def do_list_queues(self, arg: str) -> None:
         """Count jobs by queue: `list_queues [queue=…] [task=…] [status=…] [lock=…]`."""

@@ -28,6 +28,11 @@ async def anything(**kwargs):
     return kwargs
 
 
+@app.task(name="pay", log_args=False)
+def pay(card):
+    raise ValueError(card)
+
+
 @app.task(name="fail")
 def fail():
     raise ValueError("on purpose")

@@ -353,7 +353,7 @@ PUBLIC_API: dict[str, dict[str, str]] = {
         "extract_metadata": "()",
     },
     "procrastinate.shell": {
-        "ProcrastinateShell": "class (job_manager)",
+        "ProcrastinateShell": "class (job_manager, logs_args_of=_show_all)",
         "parse_argument": "(arg)",
         "print_job": "(job, details=False)",
     },

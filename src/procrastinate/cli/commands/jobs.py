@@ -11,7 +11,8 @@ from typing import Any
 import attrs
 import click
 
-from procrastinate.cli import filters, loading, output, parameters
+from procrastinate.cli import discretion, filters, loading, output, parameters
+from procrastinate.jobs import Job
 from procrastinate.store.inspection import FindJobs, JobFilter, JobRecord
 
 _DEFAULT_LIMIT = 50
@@ -44,7 +45,11 @@ def command(
         conditions=JobFilter(statuses=statuses or None, **conditions), limit=limit + 1, with_log=details
     )
     records = loading.run(app, lambda app: app.connector.run_async(operation))
-    shown = records[:limit]
+    may_show = discretion.logs_args_of(app)
+    shown = [
+        attrs.evolve(record, job=record.job.evolve(log_args=may_show(record.job.task_name)))
+        for record in records[:limit]
+    ]
     if as_json:
         output.print_json([_as_json(record) for record in shown])
     elif details:
@@ -59,12 +64,15 @@ def _as_json(record: JobRecord) -> dict[str, Any]:
     history = attrs.asdict(record, recurse=False)
     if record.attempts_log is None:
         del history["attempts_log"]
-    return {**history.pop("job").asdict(), **history}
+    job = history.pop("job").asdict()
+    if not record.job.log_args:
+        job["task_kwargs"] = None
+    return {**job, **history}
 
 
 def _as_line(record: JobRecord) -> dict[str, Any]:
     job = record.job
-    arguments = _arguments(job.task_kwargs)
+    arguments = _arguments(job)
     if len(arguments) > _LONGEST_ARGUMENTS:
         arguments = f"{arguments[: _LONGEST_ARGUMENTS - 1]}…"
     return {
@@ -81,8 +89,8 @@ def _as_line(record: JobRecord) -> dict[str, Any]:
     }
 
 
-def _arguments(task_kwargs: Any, indent: int | None = None) -> str:
-    return json.dumps(task_kwargs, ensure_ascii=False, indent=indent, default=str)
+def _arguments(job: Job, indent: int | None = None) -> str:
+    return json.dumps(job.task_kwargs, ensure_ascii=False, indent=indent, default=str) if job.log_args else "…"
 
 
 def _as_block(record: JobRecord) -> Iterator[str]:
@@ -111,7 +119,7 @@ def _as_block(record: JobRecord) -> Iterator[str]:
         if value is not None:
             yield f"  {name:<14}{output.cell(value)}"
     yield "  arguments"
-    yield textwrap.indent(_printable_lines(_arguments(job.task_kwargs, indent=2)), "    ")
+    yield textwrap.indent(_printable_lines(_arguments(job, indent=2)), "    ")
     if log:
         yield "  attempts that went wrong"
         yield from (f"    {output.printable(_attempt(entry))}" for entry in log)

@@ -6,7 +6,7 @@ import importlib
 
 import click
 
-from procrastinate.cli import loading
+from procrastinate.cli import discretion, loading
 
 
 @click.command("shell")
@@ -15,7 +15,9 @@ from procrastinate.cli import loading
 def command(context: click.Context, *, words: tuple[str, ...]) -> None:
     """Look at jobs and change them, interactively; with a command, execute only that."""
     app = context.ensure_object(loading.GlobalOptions).load_app()
-    shell = importlib.import_module("procrastinate.shell").ProcrastinateShell(app.job_manager)
+    shell = importlib.import_module("procrastinate.shell").ProcrastinateShell(
+        app.job_manager, discretion.logs_args_of(app)
+    )
     with loading.opened_in_background(app):
         if not words:
             shell.cmdloop()
