@@ -16,6 +16,7 @@ from psycopg.conninfo import make_conninfo
 from database import support
 from procrastinate import jobs, types
 from procrastinate.store import postgres
+from procrastinate.store.inspection import CountWorkers, MeasureLag
 from procrastinate.store.jobs import (
     CancelJob,
     DeferJobs,
@@ -118,6 +119,9 @@ def expectations(worker: int, running: list[int], job_id: int) -> Iterator[Expec
     yield Expectation(rescue, {WORKER}, by_id, writes)
     yield Expectation(GetStalledJobs(queue=None, task_name=None, seconds_since_heartbeat=30), {WORKER})
     yield Expectation(ListJobsToAbort(worker_id=worker), {WORKER})
+    for queues in (None, ["default", "other"]):
+        yield Expectation(MeasureLag(queues=queues), {READY_BY_QUEUE}, pages=1_000)
+    yield Expectation(CountWorkers(seconds_since_heartbeat=30), {WORKER})
     yield Expectation(UnregisterWorker(worker_id=worker), {WORKER}, pages=writes)
     yield Expectation(GetJobStatus(job_id=job_id), {PRIMARY_KEY})
     yield Expectation(CancelJob(job_id=job_id, abort=True, delete=False), {PRIMARY_KEY})
