@@ -23,6 +23,8 @@ async def test_claims_are_those_that_were_answered(store, worker_id):
     await store.ask(FetchJobs(queues=None, worker_id=other, limit=3))
     assert await store.ask(FindClaims(worker_id=worker_id)) == answered
     assert len(answered) == 3
+    known = [claim.job.id for claim in answered[:2]]
+    assert await store.ask(FindClaims(worker_id=worker_id, known=known)) == answered[2:]
 
 
 async def test_token_is_that_of_the_latest_claim(store, worker_id):

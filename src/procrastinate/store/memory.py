@@ -667,7 +667,7 @@ class MemoryStore:
     @_rows.register
     def _find_claims(self, operation: workers.FindClaims) -> Sequence[Row]:
         held = sorted(self._find(status="doing", worker_id=operation.worker_id), key=_line_order)
-        return [(*self._job_columns(row), row["claims"]) for row in held]
+        return [(*self._job_columns(row), row["claims"]) for row in held if row["id"] not in operation.known]
 
     @_rows.register
     def _prove_listening(self, operation: workers.ProveListening) -> Sequence[Row]:

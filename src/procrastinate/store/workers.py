@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 from typing_extensions import override
@@ -51,9 +52,14 @@ class UpdateHeartbeat(Operation[bool]):
 
 @attrs.frozen(kw_only=True)
 class FindClaims(Operation[list[jobs.Claim]]):
-    """Answer the jobs that a worker holds, in the order of FetchJobs, whether it knows of them or not."""
+    """Answer the jobs that a worker holds, in the order of FetchJobs, but for those whose ids it knows already."""
 
     worker_id: int
+    known: Sequence[int] = ()
+
+    @override
+    def parameters(self, json: Json) -> dict[str, Any]:
+        return {"worker_id": self.worker_id, "known": sorted(self.known)}
 
     @override
     def decode(self, rows: Sequence[Row], json: Json) -> list[jobs.Claim]:

@@ -68,6 +68,7 @@ class Fetcher(Service):
         self._on_parked = on_parked
         self._floors = Floors()
         self._looked_everywhere = True
+        self._search_at = time.monotonic() + settings.stalled_worker_timeout
         self._wakeup = Wakeup()
         self._is_stopping = False
         # When a job was last claimed, on the monotonic clock.
@@ -89,9 +90,9 @@ class Fetcher(Service):
 
     @override
     async def run(self) -> None:
-        if self.failures:
-            await self._find_lost_claims()
         while not self._is_stopping:
+            if self.failures or time.monotonic() >= self._search_at:
+                await self._find_lost_claims()
             was_quiet = self._workload.is_idle and self._all_recorded()
             limit = self._workload.wanted() if self._may_fetch() else 0
             scanned = await self._fetch(limit) if limit else 0
@@ -147,12 +148,15 @@ class Fetcher(Service):
     async def _find_lost_claims(self) -> None:
         """Take the jobs that were claimed by a statement whose answer was lost, or that could not be given back.
 
-        Nobody else would: they belong to a worker that lives.
+        Nobody else would: they belong to a worker that lives. It is done now and then too, since a statement that was
+        given up may be on its way still, and be executed after its connection has broken.
         """
+        self._search_at = time.monotonic() + self._settings.stalled_worker_timeout
         # Asked for before the rows are read: a claim that was recorded in between is not among them any more.
         known = self._known()
-        claims = await self._connector.run_async(FindClaims(worker_id=self._worker_id))
-        lost = [claim for claim in claims if claim.key not in known]
+        operation = FindClaims(worker_id=self._worker_id, known=[job_id for job_id, _ in known if job_id is not None])
+        lost = await self._connector.run_async(operation)
+        self.works()
         if lost:
             extra = {"action": "lost_claims_found", "jobs": [claim.job.id for claim in lost]}
             logger.warning("Found %s jobs that were claimed without an answer", len(lost), extra=extra)

@@ -66,10 +66,10 @@ def rescuer_killed(stage: Stage) -> None:
     for _ in range(5):
         with psycopg.connect(stage.conninfo) as blocker:
             blocker.execute("lock table procrastinate_jobs in exclusive mode")
-            rescuer = stage.worker()
+            rescuer = stage.worker(max_rescues=MOST_RESCUES)
             stage.until(lambda: stage.query(RESCUING)[0][0], "somebody is rescuing")
             rescuer.kill()
-    stage.worker(concurrency=5)
+    stage.worker(concurrency=5, max_rescues=MOST_RESCUES)
     stage.rescues(orphans)
     stage.settle()
 

@@ -86,6 +86,20 @@ def silent_in_each_phase(stage: Stage) -> None:
     _in_each_phase(stage, lambda phase: wire_faults.Freeze(at=phase, times=1, directions=(TO_CLIENT,)), PHASES[:3])
 
 
+@scenario("Network: a claim arrives late, after the worker has given it up", in_short=True)
+def late_claim(stage: Stage) -> None:
+    proxy = stage.proxy()
+    worker = _worker(stage, proxy)
+    _runs(stage, 5, RECOVERY, is_recovery=False)
+    fault = proxy.add(wire_faults.Freeze(at="claim", times=1))
+    stage.defer("work", 12, seconds=3)
+    # The worker has claimed again, and has no room for more.
+    stage.until(lambda: len(stage.runs(worker)) == 4, "the worker goes on", RECOVERY)
+    proxy.remove(fault)
+    stage.until(lambda: worker.count("claimed without an answer"), "the lost claims are found", RECOVERY)
+    stage.recovers(lambda: not stage.left, "they run", RECOVERY)
+
+
 @scenario("Network: the connection that listens goes half-open", trials=1)
 def half_open_listener(stage: Stage) -> None:
     proxy = stage.proxy()
@@ -111,7 +125,7 @@ def cut_in_the_middle(stage: Stage) -> None:
     stage.promise(worker.is_alive, "the worker is alive")
 
 
-@scenario("Network: all connections freeze for 8 s and go on", in_short=True)
+@scenario("Network: all connections freeze for 8 s and go on")
 def everything_freezes(stage: Stage) -> None:
     proxy = stage.proxy()
     workers = [_worker(stage, proxy) for _ in range(2)]

@@ -37,7 +37,7 @@ def _logs_each_change_once(stage: Stage, outages: int) -> None:
 
 def _restart(stage: Stage, mode: str, downtime: float) -> None:
     workers = [stage.worker(concurrency=4) for _ in range(2)]
-    stage.defer("work", 400 if stage.is_long else 100, seconds=0.1)
+    stage.defer("work", 400 if stage.is_long else 50, seconds=0.1)
     stage.defer("work_in_thread", 50, seconds=0.1, each=lambda n: {"lock": f"L{n % 5}"})
     # Longer than any outage: nobody may take it from its worker.
     stage.defer("work", 2, seconds=downtime + 2, each=lambda _: {"priority": 9})
@@ -51,7 +51,7 @@ def _restart(stage: Stage, mode: str, downtime: float) -> None:
 
 @scenario("PostgreSQL is restarted (fast), gone for 5 s", in_short=True)
 def restart_fast(stage: Stage) -> None:
-    _restart(stage, "fast", 5)
+    _restart(stage, "fast", 5 if stage.is_long else 3.5)
 
 
 @scenario("PostgreSQL crashes (immediate), gone for 5 s", in_short=False)
