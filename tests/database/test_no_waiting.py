@@ -18,7 +18,6 @@ from procrastinate.store.jobs import (
 from procrastinate.store.locks import OpenLocks
 from procrastinate.store.schedule import DeferPeriodicJob, StageJobs
 from procrastinate.store.workers import RescueJobs
-from procrastinate.sync_psycopg_connector import errors_translated
 
 RESCUE = RescueJobs(seconds_since_heartbeat=30, max_rescues=3, limit=10)
 # The statements' own patience is shorter. A test that waits for ever fails by this one, with another error.
@@ -238,7 +237,7 @@ def test_taken_queueing_locks_are_no_errors_to_the_server(connection, postgres_s
         support.run(DeferPeriodicJob(job=locked, periodic_id="", defer_timestamp=60), connection)
     assert support.value(connection, "select count(*) from procrastinate_jobs") == 1
     # What an error would look like there, so that the test can fail.
-    with pytest.raises(exceptions.UniqueViolation), errors_translated():
+    with pytest.raises(psycopg.errors.UniqueViolation):
         connection.execute(
             "insert into procrastinate_jobs (queue_name, task_name, queueing_lock) values ('q', 't', 'Q')"
         )

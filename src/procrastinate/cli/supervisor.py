@@ -64,6 +64,7 @@ class _Supervisor:
         self._processes: set[asyncio.subprocess.Process] = set()
         self._stop = asyncio.Event()
         self._has_settled = False
+        self._failure = 0
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -72,7 +73,8 @@ class _Supervisor:
         # The end for writing stays here alone, and is closed when this process ends, however that happens.
         lifeline, _ = os.pipe()
         codes = await asyncio.gather(*(self._keep_one(lifeline, number) for number in range(self._count)))
-        return next((code for code in codes if code), 0)
+        # What ended all, rather than what became of the others.
+        return self._failure or next((code for code in codes if code), 0)
 
     def _pass_on(self, number: int) -> None:
         if not self._stop.is_set():
@@ -92,6 +94,7 @@ class _Supervisor:
                 return code
             self._has_settled = self._has_settled or lived >= SETTLED
             if not self._has_settled:
+                self._failure = code
                 self._pass_on(signal.SIGTERM)
                 return code
             pause = 0.0 if lived >= SETTLED else min(max(2 * pause, 1.0), LONGEST_PAUSE)
