@@ -70,7 +70,13 @@ class Rules:
 
 @attrs.frozen(kw_only=True)
 class Judgement:
-    """`lost` and `twice` are ids of jobs; `broken` are promises, in words."""
+    """What came out.
+
+    Attributes:
+        lost: the jobs that reached no final status.
+        twice: those that were started more often than their attempts say.
+        broken: the promises that were broken, in words.
+    """
 
     lost: list[int]
     twice: list[int]
@@ -101,17 +107,17 @@ def judge(
         rules: what may happen.
     """
     runs = runs_of(entries, deaths)
-    found = {row.id: row for row in rows}
-    lost = sorted(set(offered) - found.keys())
+    missing = sorted(set(offered) - {row.id for row in rows})
+    waiting = [row.id for row in rows if row.status not in FINAL]
     starts = collections.Counter(run.job for run in runs)
     twice = sorted(row.id for row in rows if starts[row.id] > max(row.attempts, 1))
-    broken = [] if rules.may_lose else [f"job {job} is lost" for job in lost]
+    broken = [] if rules.may_lose else [f"job {job} is lost" for job in missing]
     broken += [line for row in rows for line in _broken_by(row, starts[row.id], rules)]
     broken += _doubled_queueing_locks(rows)
     broken += _overlaps(run for run in runs if run.pid not in rules.frozen)
     if rules.is_ordered:
         broken += _disorder(rows, runs)
-    return Judgement(lost=lost, twice=twice, broken=broken)
+    return Judgement(lost=missing + waiting, twice=twice, broken=broken)
 
 
 def runs_of(entries: Iterable[Entry], deaths: Mapping[int, float]) -> list[Run]:

@@ -66,6 +66,10 @@ def test_violations_are_seen(offered, rows, entries, rules, verdict):
     assert len(broken) <= 3, "only what follows from it is blamed too"
 
 
+def test_jobs_without_an_end_are_lost():
+    assert judge([1, 2, 3, 4], changed(2, status="doing"), journal(), DEATHS, RULES).lost == [4, 2]
+
+
 def test_a_run_whose_end_is_unknown_lasts():
     broken = judge([], ROWS, journal(), {}, RULES).broken
     assert broken == ["job 2 started while job 2 ran under the lock L"]
