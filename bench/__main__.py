@@ -31,7 +31,7 @@ from procrastinate.exceptions import EmbeddedPostgresError
 RESULTS = ROOT / "bench" / "results"
 PAGE = ROOT / "docs" / "performance.md"
 QUICK_CASES = ("drain", "flatness", "latency")
-QUICK_SCALE = 0.1
+QUICK_SCALE = 0.3
 # Not in a run of everything unless they are named: peers that need another server.
 DEFAULT_PEERS = tuple(PEERS)
 
@@ -70,7 +70,7 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     names = [case.name for case in CASES]
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"quick, or some of: {', '.join(names)}")
     parser.add_argument("--rounds", type=int, help="measurements of each arm (default: 3; quick: 1)")
-    parser.add_argument("--scale", type=float, help="size of piles and long runs (default: 1; quick: 0.1)")
+    parser.add_argument("--scale", type=float, help="size of piles and long runs (default: 1; quick: 0.3)")
     parser.add_argument("--peers", metavar="A,B", help=f"all, none, or some of: {', '.join([*PEERS, *ON_REDIS])}")
     parser.add_argument("--postgres", type=int, metavar="VERSION", help="PostgreSQL's major version")
     parser.add_argument("--output", type=Path, default=RESULTS, help="where the report goes (default: bench/results)")

@@ -132,13 +132,13 @@ class Flatness:
         for pile in PILES[1:]:
             if pile.name not in results.runs:
                 continue
-            beside = f"{options.scaled(pile.count, 1_000):,} beside " if pile.count else ""
+            beside = f"beside {options.scaled(pile.count, 1_000):,} " if pile.count else ""
             least = 0.7 if pile.has_bar else None
             found.append(
                 row(
                     results,
                     [pile.name, NOTHING],
-                    f"drain of {options.scaled(JOBS, 2_000):,}: {beside}{pile.name}",
+                    f"drain of {options.scaled(JOBS, 2_000):,} {beside}{pile.name}",
                     lambda pile=pile: (
                         f"{results.ratio(pile.name, NOTHING):.2f} × without: {number(results.median(pile.name))} jobs/s"
                     ),
