@@ -15,11 +15,11 @@ export UV_PROJECT_ENVIRONMENT := .venv
 unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-quick differential takeover docs test-all style types layers sql
+.PHONY: help setup demo test check bench bench-quick differential takeover docs example-django example-fastapi example-flask example-sqlalchemy test-all style types layers sql
 
 help:
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1@\2/p' Makefile | while IFS=@ read -r target text; do \
-	  printf '%-15s %s\n' "$$target" "$$text"; done
+	  printf '%-24s %s\n' "$$target" "$$text"; done
 
 setup: $(READY)  ## Install everything into .venv (all other targets do this first)
 
@@ -47,6 +47,18 @@ docs: $(READY)  ## Check the documentation's links and drawings, and build it in
 	.venv/bin/python scripts/check_docs.py
 	.venv/bin/python scripts/draw_states.py --check
 	.venv/bin/python -m sphinx -W --keep-going -n -q -b html docs docs/_build/html
+
+example-django: $(READY)  ## Start the example shop on Django
+	.venv/bin/python examples/django/start.py $(ARGS)
+
+example-fastapi: $(READY)  ## Start the example shop on FastAPI
+	.venv/bin/python -m examples.fastapi $(ARGS)
+
+example-flask: $(READY)  ## Start the example shop on Flask
+	.venv/bin/python -m examples.flask $(ARGS)
+
+example-sqlalchemy: $(READY)  ## Run the example script on SQLAlchemy
+	.venv/bin/python -m examples.sqlalchemy $(ARGS)
 
 test-all: $(READY)  ## Run the tests on PostgreSQL 18, 16 and 15, and on every Python that is there
 	PROCRASTINATE_UV="$(UV)" .venv/bin/python scripts/test_all.py $(ARGS)
