@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import select
 import time
+from concurrent import futures
 
 import psycopg
 import pytest
@@ -60,10 +61,15 @@ def test_without_a_fault_everything_passes(proxy: FaultProxy):
 
 
 def test_a_cancel_request_passes(proxy: FaultProxy):
-    with connect(proxy) as connection:
-        connection.execute("set statement_timeout = 0")
+    with connect(proxy) as connection, futures.ThreadPoolExecutor(1) as threads:
+        sleeper = threads.submit(connection.execute, "select pg_sleep(60)")
+        with psycopg.connect(proxy.server_conninfo, autocommit=True) as direct:
+            asleep = "select count(*) from pg_stat_activity where wait_event = 'PgSleep' and pid = %s"
+            while direct.execute(asleep, [connection.info.backend_pid]).fetchone() != (1,):
+                assert not sleeper.done()
         connection.cancel_safe()
-        assert connection.execute("select 1").fetchone() == (1,)
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            sleeper.result(20)
 
 
 def test_latency(proxy: FaultProxy):
