@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 from typing import Any
 
 import attrs
@@ -21,6 +22,8 @@ from procrastinate.store.operation import Operation
 from procrastinate.store.postgres import JsonText
 from procrastinate.sync_psycopg_connector import SyncPsycopgConnector
 
+# Enough to meet every planted mistake so far; more of them on demand.
+EXAMPLES = int(os.environ.get("PROCRASTINATE_TEST_EXAMPLES", "100"))
 COMMON = {
     "deadline": None,
     "derandomize": True,
@@ -402,7 +405,7 @@ def without_times(row: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.timeout(300)  # Seconds on a machine of its own.
 def test_memory_answers_as_postgresql_does(connection):
     run_state_machine_as_test(
-        lambda: SameAsPostgres(connection), settings=settings(**COMMON, max_examples=200, stateful_step_count=60)
+        lambda: SameAsPostgres(connection), settings=settings(**COMMON, max_examples=EXAMPLES, stateful_step_count=60)
     )
 
 
@@ -452,4 +455,4 @@ class LocksAreOpened(Stores):
 
 
 def test_no_lock_sleeps_and_none_is_held_twice():
-    run_state_machine_as_test(LocksAreOpened, settings=settings(**COMMON, max_examples=100, stateful_step_count=60))
+    run_state_machine_as_test(LocksAreOpened, settings=settings(**COMMON, max_examples=EXAMPLES // 2, stateful_step_count=60))
