@@ -455,4 +455,6 @@ class LocksAreOpened(Stores):
 
 
 def test_no_lock_sleeps_and_none_is_held_twice():
-    run_state_machine_as_test(LocksAreOpened, settings=settings(**COMMON, max_examples=EXAMPLES // 2, stateful_step_count=60))
+    run_state_machine_as_test(
+        LocksAreOpened, settings=settings(**COMMON, max_examples=EXAMPLES // 2, stateful_step_count=60)
+    )
