@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar, assert_type
 
 import procrastinate
-from procrastinate import exceptions, jobs, middleware, tasks, types, utils
+from procrastinate import exceptions, jobs, middleware, observers, tasks, types, utils
 from procrastinate.app import AwaitableContext, WorkerOptions
 from procrastinate.testing import InMemoryConnector
 from procrastinate.worker import Worker
@@ -45,7 +45,7 @@ async def asynchronous(a: int) -> str:
     return str(a)
 
 
-@app.task(pass_context=True, check_arguments=False)
+@app.task(pass_context=True, check_arguments=False, log_args=False)
 def with_context(context: procrastinate.JobContext, a: int, *, b: int = 0) -> int:
     assert_type(context.should_abort(), bool)
     assert_type(context.task, tasks.Task[..., Any])
@@ -210,7 +210,21 @@ async def work() -> None:
             additional_context={"a": object()},
             task_middleware=[timed, logged],
             worker_middleware=[logged],
+            observers=[watch, print],
+            health_port=0,
+            health_host="127.0.0.1",
         )
+
+
+def watch(event: observers.Event) -> None:
+    match event:
+        case observers.JobEnded():
+            assert_type(event.job, procrastinate.Job)
+            assert_type(event.status, jobs.Status)
+        case observers.ServiceFailed() | observers.ServiceRecovered():
+            assert_type(event.service, str)
+        case _:
+            pass
 
 
 class SubApp(procrastinate.App):
