@@ -35,7 +35,7 @@ TURN = 100
 
 @attrs.define(eq=False)
 class Running:
-    """A job under way. `started` is in seconds since the epoch."""
+    """A job under way. `started` is in seconds since the epoch, `extra` what its log records carry once there is one."""
 
     claim: jobs.Claim
     task: Task[..., Any] | None
@@ -43,6 +43,7 @@ class Running:
     future: asyncio.Task[None] | None = None
     has_begun: bool = False
     abort_reason: AbortReason | None = None
+    extra: Mapping[str, Any] | None = None
 
 
 class Executor:
@@ -206,8 +207,8 @@ class Executor:
             self._log_debug("loaded_job_info", "Loaded job info of %s", job)
             running.task = task = self._find_task(job.task_name)
             if self._logger.isEnabledFor(logging.INFO):
-                extra = self._log_extra("start_job", job)
-                self._logger.info("Starting job %s", job.call_string, extra=extra)
+                extra = self._extra_of(running, "start_job")
+                self._logger.info("Starting job %s", extra["job"]["call_string"], extra=extra)
             if self.tell is not None:
                 self.tell(observers.JobStarted(job=job))
             result = await self._call(task, running)
@@ -258,7 +259,7 @@ class Executor:
             seconds = ended - running.started
             self.tell(observers.JobEnded(job=job, status=verdict.status, seconds=seconds, error=error))
         try:
-            self._log_end(verdict, error, running.started, ended, result)
+            self._log_end(running, verdict, error, ended, result)
         except Exception:
             # A result or argument whose own repr fails; the job has ended all the same.
             self._logger.exception("The end of job %s could not be logged", job.id, exc_info=job.log_args)
@@ -284,30 +285,36 @@ class Executor:
         strategy = running.task.retry_strategy if running.task is not None else None
         return verdicts.decide(run, strategy, self._settings.delete_jobs)
 
+    def _extra_of(self, running: Running, action: str) -> dict[str, Any]:
+        if running.extra is None:
+            running.extra = self._log_extra(action, running.claim.job)
+        return {**running.extra, "action": action}
+
     def _log_end(
-        self, verdict: Verdict, error: BaseException | None, started: float, ended: float, result: Any
+        self, running: Running, verdict: Verdict, error: BaseException | None, ended: float, result: Any
     ) -> None:
         action, title, level = _outcome(verdict, error)
         if not self._logger.isEnabledFor(level):
             return
-        job = verdict.claim.job
+        job = running.claim.job
+        extra = self._extra_of(running, action)
         if isinstance(error, exceptions.TaskNotFound):
-            self._logger.error("%s", error, extra=self._log_extra("task_not_found", job))
+            self._logger.error("%s", error, extra={**extra, "action": "task_not_found"})
         if not job.log_args:
             # What a task returns tells of its arguments. So do an error's message and the frames of its traceback,
             # which some handlers read the variables from: the record gets neither.
             suffix, result = "" if error is None else f"\n{verdicts.bare_traceback(error)}".rstrip(), None
         else:
             suffix = f" - Result: {result}"[:250] if result else ""
-        outcome = JobResult(start_timestamp=started, end_timestamp=ended, result=result)
+        outcome = JobResult(start_timestamp=running.started, end_timestamp=ended, result=result)
         self._logger.log(
             level,
             "Job %s ended with status: %s, lasted %.3f s%s",
-            job.call_string,
+            extra["job"]["call_string"],
             title,
-            ended - started,
+            ended - running.started,
             suffix,
-            extra={**self._log_extra(action, job), **outcome.as_dict()},
+            extra={**extra, **outcome.as_dict()},
             exc_info=error if job.log_args else None,
         )
 
