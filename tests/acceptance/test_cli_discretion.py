@@ -56,3 +56,11 @@ def test_tasks_that_cannot_be_imported(procrastinate_command, secret_job, tmp_pa
         assert SECRET not in result.stdout
         assert "No arguments are shown" in result.stderr
         assert "no_such_module" in result.stderr
+
+
+def test_what_the_server_says_of_a_row(procrastinate_command, secret_job, jobs_table):
+    """PostgreSQL describes the whole row that breaks a constraint."""
+    jobs_table.connection.execute("alter table procrastinate_jobs add check (status <> 'failed')")
+    worker = procrastinate_command.start("worker")
+    worker.wait_for("The outcome of job 1 could not be recorded yet: ConnectorException")
+    assert SECRET not in worker.stderr

@@ -44,7 +44,8 @@ def stop_with_supervisor() -> int:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="procrastinate lifeline", daemon=True).start()
-    return int(os.environ.pop(NUMBER))
+    # A supervisor that was started before an upgrade gives none.
+    return int(os.environ.pop(NUMBER, "0"))
 
 
 def supervise(count: int) -> int:

@@ -142,14 +142,16 @@ class Completer(Service):
         if isinstance(error, exceptions.InvalidData) and verdict.report is not None:
             slim = {name: verdict.report.get(name) for name in ("number", "event", "started_at", "ended_at", "final")}
             verdict = attrs.evolve(verdict, report={name: value for name, value in slim.items() if value is not None})
+        job = verdict.claim.job
         logger.log(
             logging.DEBUG
             if isinstance(error, exceptions.LockNotAvailable | exceptions.UniqueViolation)
             else logging.ERROR,
             "The outcome of job %s could not be recorded yet: %s",
-            verdict.claim.job.id,
-            error,
-            extra={"action": "job_outcome_delayed", "job_id": verdict.claim.job.id},
+            job.id,
+            # The server's message may describe the whole row.
+            error if job.log_args else type(error).__name__,
+            extra={"action": "job_outcome_delayed", "job_id": job.id},
         )
         del self._pending[verdict.claim.key]
         self._blocked[verdict.claim.key] = verdict
