@@ -35,7 +35,7 @@ TURN = 100
 
 @attrs.define(eq=False)
 class Running:
-    """A job under way. `started` is in seconds since the epoch, `extra` what its log records carry once there is one."""
+    """A job under way. `started` is in seconds since the epoch, `extra` what its log records carry, once made."""
 
     claim: jobs.Claim
     task: Task[..., Any] | None
