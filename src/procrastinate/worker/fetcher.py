@@ -90,8 +90,10 @@ class Fetcher(Service):
 
     @override
     async def run(self) -> None:
+        if self.failures:
+            await self._find_lost_claims()
         while not self._is_stopping:
-            if self.failures or time.monotonic() >= self._search_at:
+            if time.monotonic() >= self._search_at:
                 await self._find_lost_claims()
             was_quiet = self._workload.is_idle and self._all_recorded()
             limit = self._workload.wanted() if self._may_fetch() else 0
