@@ -115,7 +115,7 @@ def random_operations(stage: Stage) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=15 if stage.is_long else 4,
+            max_examples=15 if stage.is_long else 3,
             stateful_step_count=40 if stage.is_long else 15,
             deadline=None,
             database=None,
