@@ -110,10 +110,8 @@ class RunningWorker:
 
 @pytest.fixture
 def gate():
-    """What held tasks wait for; opened at the end, whatever happened."""
-    gate = threading.Event()
-    yield gate
-    gate.set()
+    """What held tasks wait for."""
+    return threading.Event()
 
 
 @pytest.fixture
@@ -140,9 +138,10 @@ def app(database, gate):
 
 
 @pytest.fixture
-def run(app):
+def run(app, gate):
     with contextlib.ExitStack() as stack:
         yield lambda **options: stack.enter_context(RunningWorker(app, **options).running())
+        gate.set()  # or the workers would wait for what they run
 
 
 @pytest.fixture
