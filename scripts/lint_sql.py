@@ -17,6 +17,8 @@ from pglast import ast as nodes
 from pglast import parser
 from pglast.visitors import Visitor
 
+from procrastinate.store.postgres import completed
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 STORE = ROOT / "src" / "procrastinate" / "store"
 MAX_LINE_LENGTH = 120
@@ -36,6 +38,8 @@ def main() -> int:
         text = path.read_text()
         found = check_operation(text, known_names) if path in operations else check_definitions(text)
         faults += [f"{path.relative_to(ROOT)}:{fault}" for fault in (*check_text(text), *found)]
+    for path in sorted(STORE.glob("sql/parts/*.sql")):
+        faults += [f"{path.relative_to(ROOT)}:{fault}" for fault in check_text(path.read_text())]
     for path in migrations:
         if not MIGRATION_NAME.fullmatch(path.name):
             faults.append(f"{path.relative_to(ROOT)}:1: name it like 04.00.00_01_pre_what.sql")
@@ -59,8 +63,21 @@ def check_text(text: str) -> Iterator[str]:
 
 
 def check_operation(text: str, known_names: set[str]) -> Iterator[str]:
-    """Check one operation's file against the house rules."""
+    """Check one operation's file against the house rules, with each of its parts if it has any."""
     yield from check_header(text, known_names)
+    gap = re.search(r"^ *-- part: (.+)$", text, re.MULTILINE)
+    if gap is None:
+        yield from check_statement(text)
+        return
+    parts = sorted(STORE.glob(f"sql/parts/{gap[1]}.sql"))
+    if not parts:
+        yield f"1: there is no part {gap[1]}"
+    for path in parts:
+        for fault in check_statement(completed(text, path.read_text())):
+            yield f"{fault} (with {path.name})"
+
+
+def check_statement(text: str) -> Iterator[str]:
     for number, line in enumerate(text.split("\n"), 1):
         if re.search(r"%(?!\(\w+\)s|%)", line.replace("%%", "")):
             yield f"{number}: a percent sign of its own must be doubled"

@@ -19,6 +19,8 @@ from procrastinate.store import postgres
 from procrastinate.store.inspection import CountWorkers, MeasureLag
 from procrastinate.store.jobs import (
     CancelJob,
+    DeferAlike,
+    DeferJob,
     DeferJobs,
     DeleteJobs,
     DeleteOldJobs,
@@ -263,3 +265,26 @@ def test_a_floor_steps_over_what_vacuum_may_not_clean_up(database, connection):
         everywhere, past_the_floor = touched(), touched(floors={0: job_ids[-1]})
         assert everywhere > 300
         assert past_the_floor < 100
+
+
+def hot_statements(worker: int) -> Iterator[Operation[Any]]:
+    claim = jobs.Claim(job=support.job(id=1), token=1)
+    yield FetchJobs(queues=None, worker_id=worker, limit=BATCH)
+    yield FetchJobs(queues=["default", "other"], worker_id=worker, limit=BATCH)
+    yield FinishJobs(verdicts=[Verdict(claim=claim, status=jobs.Status.SUCCEEDED)], worker_id=worker)
+    yield DeleteJobs(verdicts=[Verdict(claim=claim, status=jobs.Status.SUCCEEDED)], worker_id=worker)
+    yield DeferJob(job=support.job())
+    yield DeferAlike(job=support.job(), arguments=[{}, {}])
+
+
+def test_hot_statements_are_not_planned_each_time(connection):
+    """PostgreSQL keeps a plan only if it looks no dearer than those that are made for the values."""
+    worker = support.register(connection)
+    for operation in hot_statements(worker):
+        connection.execute("deallocate all")
+        text, parameters = postgres.statement(operation), operation.parameters(postgres.JsonText())
+        for _ in range(20):
+            connection.execute(text, parameters, prepare=True)
+        query = "select generic_plans, custom_plans from pg_prepared_statements where name not like 'query%'"
+        ((kept, made),) = connection.execute(query, prepare=False).fetchall()
+        assert kept > made, f"{operation.name} ({operation.part})"

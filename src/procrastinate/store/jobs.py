@@ -191,6 +191,11 @@ class FetchJobs(Operation[FetchResult]):
     limit: int
     floors: Mapping[int, int] = attrs.field(factory=dict[int, int])
 
+    @property
+    @override
+    def part(self) -> str:
+        return f"scan_{'all' if self.queues is None else 'queues'}{'_past_floors' if self.floors else ''}"
+
     @override
     def parameters(self, json: Json) -> dict[str, Any]:
         lanes = sorted(self.floors, reverse=True)

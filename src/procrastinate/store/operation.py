@@ -43,6 +43,11 @@ class Operation(Generic[T]):
         return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
 
     @property
+    def part(self) -> str | None:
+        """The stem of the file in `store/sql/parts` that completes the operation's own, if that leaves a gap."""
+        return None
+
+    @property
     def atomic(self) -> bool:
         """Whether `decode` may refuse what the statement did, which must then be undone."""
         return False

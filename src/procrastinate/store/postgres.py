@@ -7,6 +7,7 @@ import functools
 import importlib.resources
 import json
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources.abc import Traversable
 from typing import Any
@@ -27,15 +28,26 @@ NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 LONGEST_NAME = 63
 
 
+PART = re.compile(r"^( *)-- part: .*$", re.MULTILINE)
+
+
 def statement(operation: Operation[Any], schema: str | None = None) -> str:
     """Return the SQL of an operation, with `%(name)s` placeholders; our names qualified with `schema`, if given."""
-    return _statement(f"{operation.name}.sql", schema)
+    return _statement(operation.name, operation.part, schema)
 
 
 @functools.cache
-def _statement(name: str, schema: str | None) -> str:
+def _statement(name: str, part: str | None, schema: str | None) -> str:
+    text = _files().joinpath(f"{name}.sql").read_text(encoding="utf-8")
+    if part is not None:
+        text = completed(text, _files().joinpath("parts", f"{part}.sql").read_text(encoding="utf-8"))
     # Placeholders are filled in later: a percent sign in the schema's name must survive that.
-    return qualified(_files().joinpath(name).read_text(encoding="utf-8"), schema and schema.replace("%", "%%"))
+    return qualified(text, schema and schema.replace("%", "%%"))
+
+
+def completed(text: str, part: str) -> str:
+    """Return SQL with a part in place of the line that says where it belongs, as far to the right."""
+    return PART.sub(lambda gap: textwrap.indent(part.rstrip("\n"), gap[1]), text)
 
 
 def _files() -> Traversable:

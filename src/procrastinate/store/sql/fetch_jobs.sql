@@ -4,89 +4,14 @@
 -- procrastinate_jobs_lock_idx_v1, which also is the guarantee that two jobs of one lock never run at a time.
 -- The materialized fences keep the planner from running a LIMIT twice. Rows are updated through arrays of ids: a join
 -- would be planned by estimates, and those of a queue table are wrong half of the time.
+-- Where to scan stands in a part of its own for each case: one text for all has a generic plan that looks so dear that
+-- PostgreSQL plans it anew each time, which takes longer than to run it.
 -- A worker that was declared dead and removed claims nothing: its jobs would be taken from it at once.
 with worker as materialized (
   select id from procrastinate_workers where id = %(worker_id)s
 ),
--- Lanes are scanned past their floor: see FetchJobs. The gaps between them, by default everything, from the beginning.
-lane as (
-  select * from unnest(%(lanes)s::integer[], %(floors)s::bigint[]) as l (priority, floor)
-),
-gap as (
-  select * from unnest(%(highest)s::integer[], %(lowest)s::integer[]) as g (highest, lowest)
-),
-scan_lanes as materialized (
-  select r.*
-  from lane
-  cross join lateral (
-    select id, lock, priority, scheduled_at
-    from procrastinate_jobs
-    where %(queues)s::text[] is null
-      and exists (select from worker)
-      and priority = lane.priority and id > lane.floor
-      and status = 'todo' and waits_for is null
-    order by id
-    limit %(limit)s
-    for no key update skip locked
-  ) as r
-),
-scan_gaps as materialized (
-  select r.*
-  from gap
-  cross join lateral (
-    select id, lock, priority, scheduled_at
-    from procrastinate_jobs
-    where %(queues)s::text[] is null
-      and exists (select from worker)
-      and priority between gap.lowest and gap.highest
-      and status = 'todo' and waits_for is null
-    order by priority desc, id
-    limit %(limit)s
-    for no key update skip locked
-  ) as r
-),
-scan_queue_lanes as materialized (
-  select r.*
-  from unnest(%(queues)s::text[]) as q (name)
-  cross join lane
-  cross join lateral (
-    select id, lock, priority, scheduled_at
-    from procrastinate_jobs
-    where queue_name = q.name
-      and exists (select from worker)
-      and priority = lane.priority and id > lane.floor
-      and status = 'todo' and waits_for is null
-    order by id
-    limit %(limit)s
-    for no key update skip locked
-  ) as r
-),
-scan_queue_gaps as materialized (
-  select r.*
-  from unnest(%(queues)s::text[]) as q (name)
-  cross join gap
-  cross join lateral (
-    select id, lock, priority, scheduled_at
-    from procrastinate_jobs
-    where queue_name = q.name
-      and exists (select from worker)
-      and priority between gap.lowest and gap.highest
-      and status = 'todo' and waits_for is null
-    order by priority desc, id
-    limit %(limit)s
-    for no key update skip locked
-  ) as r
-),
 scan as materialized (
-  select * from scan_lanes
-  union all
-  select * from scan_gaps
-  union all
-  select * from scan_queue_lanes
-  union all
-  select * from scan_queue_gaps
-  order by priority desc, id
-  limit %(limit)s
+  -- part: scan_*
 ),
 verdict as materialized (
   select
