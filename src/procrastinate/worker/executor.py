@@ -195,9 +195,16 @@ class Executor:
             running = Running(claim, None, time.time())
             self._running[claim.job.id or 0] = running
             running.future = _start_task(self._run(running), f"process job {claim.job.task_name}[{claim.job.id}]")
+            if not running.has_begun:
+                running.future.add_done_callback(functools.partial(self._ended_unbegun, running))
         else:
             asyncio.get_running_loop().call_soon(self._start_some)
         self._is_starting = False
+
+    def _ended_unbegun(self, running: Running, _: asyncio.Future[None]) -> None:
+        # Another job cancelled it, ahead of its first step: as in `abort`, nobody else records its end.
+        if not running.has_begun and self._running.get(running.claim.job.id or 0) is running:
+            self._end(running, asyncio.CancelledError(), None)
 
     async def _run(self, running: Running) -> None:
         running.has_begun = True
