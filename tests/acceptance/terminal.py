@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import time
 
@@ -51,6 +52,18 @@ class Terminal:
         while text not in self.screen:
             assert time.monotonic() < deadline, self.screen
             assert self._read(), f"it ended without {text!r}: {self.screen}"
+
+    def interrupt_until(self, text: str, seconds: float = 20) -> None:
+        """Press Ctrl-C as a person does: again, if nothing happens.
+
+        Between two waits for a key, readline takes note of a signal only at the next key.
+        """
+        deadline = time.monotonic() + seconds
+        while text not in self.screen:
+            assert time.monotonic() < deadline, self.screen
+            self.process.send_signal(signal.SIGINT)
+            for _ in range(5):
+                assert self._read(), f"it ended without {text!r}: {self.screen}"
 
     def end(self, seconds: float = 20) -> int:
         """Wait for the end, and return the exit code."""

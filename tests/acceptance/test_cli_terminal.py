@@ -170,8 +170,7 @@ def test_ctrl_c_takes_back_a_line(start):
     shell.wait_for("procrastinate> ")
     shell.type("cancel 1")
     shell.wait_for("cancel 1")
-    shell.process.send_signal(signal.SIGINT)
-    shell.wait_for("cancel 1\nprocrastinate> ")
+    shell.interrupt_until("cancel 1\nprocrastinate> ")
     shell.type("\x04")
     assert shell.end() == 0
     assert "Traceback" not in shell.screen
