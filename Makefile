@@ -15,7 +15,7 @@ export UV_PROJECT_ENVIRONMENT := .venv
 unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-quick differential takeover docs example-django example-fastapi example-flask example-sqlalchemy test-all style types layers sql
+.PHONY: help setup demo test check bench bench-quick faults differential takeover docs example-django example-fastapi example-flask example-sqlalchemy test-all style types layers sql
 
 help:
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1@\2/p' Makefile | while IFS=@ read -r target text; do \
@@ -36,6 +36,9 @@ bench: $(READY)  ## Measure throughput, latency and cost, beside the bare statem
 
 bench-quick: $(READY)  ## Measure the most important of it in three minutes
 	.venv/bin/python -m bench quick $(ARGS)
+
+faults: $(READY)  ## Kill, freeze and cut off servers and workers, at length, and judge what is left
+	PYTHONPATH=tests .venv/bin/python -m faults $(ARGS)
 
 differential: $(READY)  ## Run one program on the other implementation and on ours, and compare the rows
 	.venv/bin/python -m bench.differential $(ARGS)
