@@ -224,7 +224,15 @@ PEERS: Mapping[str, Contender] = {peer.name: peer for peer in (INCUMBENT, PGQUEU
 ON_REDIS: Mapping[str, Contender] = {
     peer.name: peer
     for peer in (
-        Contender("celery", "celeries.py", None, "prefork:1", 4_000, ("celery[redis]==5.7.0", "kombu==5.7.0", *REDIS)),
+        Contender(
+            "celery",
+            "celeries.py",
+            None,
+            "prefork:1",
+            4_000,
+            ("celery[redis]==5.7.0", "kombu==5.7.0", *REDIS),
+            latency_setting="prefork:1",
+        ),
         Contender(
             "taskiq",
             "taskiqs.py",
@@ -233,7 +241,16 @@ ON_REDIS: Mapping[str, Contender] = {
             10_000,
             ("taskiq==0.13.0", "taskiq-redis==1.2.4", "uvloop==0.23.0", *REDIS),
         ),
-        Contender("dramatiq", "dramatiqs.py", None, "100", 12_000, ("dramatiq[redis]==2.2.1", *REDIS), keeps=(False,)),
+        Contender(
+            "dramatiq",
+            "dramatiqs.py",
+            None,
+            "100",
+            12_000,
+            ("dramatiq[redis]==2.2.1", *REDIS),
+            latency_setting="100",
+            keeps=(False,),
+        ),
     )
 }
 """On Redis, which loses what it has not yet written when it crashes: compare with that in mind."""

@@ -17,13 +17,16 @@ JOBS = 3_000
 STEPS = (1, 2, 4, 8, 16, 32, 64)
 # More processes than this would measure how the system shares the cores among them.
 PROCESSES = 4
+UNTOLD = "without the notification"
 
 
-def together(stand: Stand, jobs: int, connections: int) -> Measurement:
-    """Defer over so many connections at once."""
+def together(stand: Stand, jobs: int, connections: int, *, notifies: bool = True) -> Measurement:
+    """Defer over so many connections at once, with or without telling the workers."""
     processes = min(PROCESSES, connections)
     command = ["lanes", f"--jobs={jobs // processes}", f"--count={connections // processes}"]
     with stand.new_database("bench_deferrers") as database:
+        if not notifies:
+            database.execute("alter table procrastinate_jobs disable trigger user")
         clients = Clients(stand, database, *([command] * processes))
         load, server = Load.now(stand.server_pid), cpu_seconds(stand.server_pid)
         clients.start()
@@ -65,7 +68,8 @@ class Deferring:
         found += [
             Arm(f"{step} connections", functools.partial(together, jobs=jobs, connections=step)) for step in STEPS
         ]
-        return found
+        most = functools.partial(together, jobs=jobs, connections=STEPS[-1], notifies=False)
+        return [*found, Arm(UNTOLD, most)]
 
     def rows(self, results: Results, options: Options) -> Sequence[Row]:
         def one(colour: str) -> Row:
@@ -114,5 +118,14 @@ class Deferring:
                 "rises, does not fall",
                 rises,
                 f"in up to {PROCESSES} processes, with notifications",
+            ),
+            row(
+                results,
+                [arms[-1], UNTOLD],
+                f"the same, {STEPS[-1]} connections, without notifications",
+                lambda: (
+                    f"{number(results.median(UNTOLD))} jobs/s; server {results.median(UNTOLD, 'server'):.0f} µs per "
+                    f"job, against {results.median(arms[-1], 'server'):.0f}"
+                ),
             ),
         ]

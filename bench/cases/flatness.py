@@ -13,6 +13,7 @@ from bench.measurement import Arm, Measurement, Options, Results, Row, number, r
 from bench.stand import Database, Stand, insert_jobs
 
 JOBS = 50_000
+TURNS = 20
 FINISHED = (
     ("status", "'succeeded'::procrastinate_job_status"),
     ("claims", "1"),
@@ -50,11 +51,6 @@ def behind_locks(database: Database, count: int) -> None:
     insert_jobs(database, count, task="pile", lock="'busy ' || n % 2", columns=PARKED)
 
 
-def new_behind_locks(database: Database, count: int) -> None:
-    hold_two_locks(database)
-    insert_jobs(database, count, task="pile", lock="'busy ' || n % 2")
-
-
 @attrs.frozen
 class Pile:
     """What is beside the jobs, or special about them."""
@@ -66,6 +62,8 @@ class Pile:
     priority: str = "0"
     serves_one_queue: bool = False
     has_bar: bool = True
+    # Deferred together with the jobs, in turns, so that the worker meets the pile while it drains.
+    is_mixed: bool = False
 
 
 NOTHING = "nothing beside"
@@ -78,8 +76,16 @@ PILES = (
     Pile("of 1,000 queues", queue="'queue ' || n % 1000"),
     Pile("of 100 priorities", priority="n % 100"),
     # Each is looked at once and parked: work that comes on top, once.
-    Pile("behind two busy locks, just deferred", 100_000, new_behind_locks, has_bar=False),
+    Pile("behind two busy locks, just deferred", 100_000, has_bar=False, is_mixed=True),
 )
+
+
+def mix(database: Database, jobs: int, beside: int) -> None:
+    hold_two_locks(database)
+    for turn in range(TURNS):
+        first, last = (jobs * each // TURNS for each in (turn, turn + 1))
+        insert_jobs(database, last - first, first=first)
+        insert_jobs(database, beside // TURNS, task="pile", lock="'busy ' || n % 2")
 
 
 def drain_beside(stand: Stand, pile: Pile, jobs: int, beside: int) -> Measurement:
@@ -101,7 +107,10 @@ def drain_beside(stand: Stand, pile: Pile, jobs: int, beside: int) -> Measuremen
             unfinished="select count(*) from procrastinate_jobs where status = 'doing' and task_name <> 'pile'",
         )
         with runs.tally_for(stand, jobs) as tally:
-            insert_jobs(database, jobs, queue=pile.queue, priority=pile.priority)
+            if pile.is_mixed:
+                mix(database, jobs, beside)
+            else:
+                insert_jobs(database, jobs, queue=pile.queue, priority=pile.priority)
             database.settle()
             return runs.drain_filled(stand, contender, database, tally, keep=True)
     finally:

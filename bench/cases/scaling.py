@@ -15,7 +15,8 @@ from bench.stand import Stand
 
 STEPS = (1, 8, 32)
 RATE = 200
-SECONDS = 10
+SECONDS = 20
+WARM_UP = 0.3
 
 
 def steady(stand: Stand, processes: int, seconds: float) -> Measurement:
@@ -30,9 +31,12 @@ def steady(stand: Stand, processes: int, seconds: float) -> Measurement:
             idle_server = (cpu_seconds(stand.server_pid) - idle[0]) / idle_seconds
             idle_workers = (cpu_seconds(worker.pid) - idle[1]) / idle_seconds
             clients = Clients(stand, database, ["steadily", f"--jobs={jobs}", f"--rate={RATE}", f"--every={1 / RATE}"])
+            clients.start()
+            # Every connection plans its first statements anew.
+            time.sleep(seconds * WARM_UP)
+            ran = jobs - tally.waiting
             load = Load.now(stand.server_pid)
             server, workers = cpu_seconds(stand.server_pid), cpu_seconds(worker.pid)
-            clients.start()
             (result,) = clients.results()
             deadline = time.monotonic() + 10
             while tally.waiting and time.monotonic() < deadline:
@@ -47,10 +51,10 @@ def steady(stand: Stand, processes: int, seconds: float) -> Measurement:
                 "connections": connections,
                 "idle server": idle_server,
                 "idle workers": idle_workers,
-                "server": server / jobs * 1e6,
-                "worker": workers / jobs * 1e6,
+                "server": server / (jobs - ran) * 1e6,
+                "worker": workers / (jobs - ran) * 1e6,
                 "foreign": foreign,
-                **runs.percentiles(waits[RATE:]),
+                **runs.percentiles(waits[int(jobs * WARM_UP) :]),
             }
         )
 
