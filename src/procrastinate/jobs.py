@@ -213,16 +213,27 @@ _DISCREET_COLUMNS = tuple(name for name in _COLUMNS if name != "task_kwargs")
 Key: TypeAlias = tuple[int | None, int]
 
 
+# A job that was taken back from so many dead workers may be what killed them.
+SUSPECT = 2
+
+
 @attrs.frozen(kw_only=True)
 class Claim:
     """A job that a worker holds, with the token that proves it.
 
     The token is the number of times the job was ever claimed. An outcome is accepted only under the worker and the
-    token that the row still carries, so a worker that was taken for dead cannot overwrite a later run.
+    token that the row still carries, so a worker that was taken for dead cannot overwrite a later run. `rescues` is how
+    often the job was taken back from a dead worker.
     """
 
     job: Job
     token: int
+    rescues: int = 0
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether this job may be what killed its workers."""
+        return self.rescues >= SUSPECT
 
     @property
     def key(self) -> Key:

@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from procrastinate import exceptions
-from procrastinate.jobs import PRIORITIES, Claim, Job, Status
+from procrastinate.jobs import PRIORITIES, SUSPECT, Claim, Job, Status
 from procrastinate.store import jobs, locks, schedule, workers
 
 PAST = datetime.datetime(2001, 1, 1, tzinfo=datetime.UTC)
@@ -140,6 +140,27 @@ class TestFetch:
         await defer(store, a_job(), a_job(priority=5), a_job(), a_job(priority=-5))
         assert ids(await fetch(store, worker_id, limit=3)) == [2, 1, 3]
         assert ids(await fetch(store, worker_id)) == [4]
+
+    async def test_who_was_taken_back_is_claimed_only_for_a_free_slot(self, store):
+        worker_id = await store.worker()
+        await defer(store, *[a_job()] * 6)
+        for job_id in (2, 3, 5):
+            store.change_job(job_id, rescues=1)
+        first = await store.ask(jobs.FetchJobs(queues=None, worker_id=worker_id, limit=10, slots=2))
+        assert ids(first) == [1, 2, 4, 6]
+        assert [claim.rescues for claim in first.claims] == [0, 1, 0, 0]
+        none = await store.ask(jobs.FetchJobs(queues=["default"], worker_id=worker_id, limit=10, slots=0))
+        assert (ids(none), none.parked_locks) == ([], [])
+        assert ids(await fetch(store, worker_id)) == [3, 5]
+
+    async def test_a_suspect_is_claimed_all_alone(self, store):
+        worker_id = await store.worker()
+        await defer(store, *[a_job(lock="x" if number else None) for number in range(4)])
+        store.change_job(2, rescues=SUSPECT)
+        for expected in ([1], [2]):
+            claimed = await store.ask(jobs.FetchJobs(queues=None, worker_id=worker_id, limit=10, slots=5))
+            assert ids(claimed) == expected
+        assert [claim.is_suspect for claim in claimed.claims] == [True]
 
     @pytest.mark.parametrize("queues", [None, ["q", "default"]])
     async def test_floors_are_by_priority(self, store, queues):

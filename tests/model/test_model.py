@@ -129,12 +129,13 @@ class Stores(RuleBasedStateMachine):
         queues=st.none() | st.none() | st.lists(QUEUES, max_size=2),
         worker=WORKERS,
         limit=st.integers(1, 6),
+        slots=st.none() | st.integers(0, 4),
         times=st.integers(1, 2),
     )
-    def fetch(self, queues, worker, limit, times):
+    def fetch(self, queues, worker, limit, times, slots=None):
         worker_id = self.worker(worker)
         for _ in range(times):
-            fetched = self.ask(jobs.FetchJobs(queues=queues, worker_id=worker_id, limit=limit))
+            fetched = self.ask(jobs.FetchJobs(queues=queues, worker_id=worker_id, limit=limit, slots=slots))
             self.claims += [(claim, worker_id) for claim in fetched.claims]
 
     @rule(picks=PICKS, worker=WORKERS, status=FINAL, report=REPORTS)

@@ -90,6 +90,25 @@ def test_a_blocked_worker_is_not_taken_for_dead(database: str, connection: psyco
     assert row(connection, "select claims, rescues from procrastinate_jobs") == (1, 0)
 
 
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_neighbours_of_a_job_that_kills_its_workers_succeed(
+    database: str, connection: psycopg.Connection, app, concurrency
+) -> None:
+    """Those that run beside it, and those that are claimed ahead behind it, again and again."""
+    sample_app.quick.batch_defer(*[{}] * 20)
+    deadly = sample_app.kill_the_worker.defer()
+    sample_app.quick.batch_defer(*[{}] * 300)
+    sample_app.sleep.batch_defer(*[{"seconds": 0.01}] * 20)
+    done = {"succeeded": 340, "failed": 1}
+    for _ in range(10):
+        with start(database, concurrency=concurrency, max_rescues=3) as worker:
+            eventually(lambda worker=worker: worker.poll() is not None or statuses(connection) == done)
+            if worker.poll() is None:
+                break
+    assert statuses(connection) == done
+    assert row(connection, "select rescues from procrastinate_jobs where id = %s", deadly) == (4,)
+
+
 def test_a_stopped_process_is_fenced_off(database: str, connection: psycopg.Connection, app) -> None:
     sample_app.block.defer(seconds=1)
     with start(database) as zombie:

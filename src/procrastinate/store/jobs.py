@@ -184,12 +184,15 @@ class FetchJobs(Operation[FetchResult]):
         limit: how many rows to look at.
         floors: by priority, an id up to which the claim does not look. While somebody's transaction keeps VACUUM from
             cleaning up, each claim walks over all that was ever claimed in the meantime, and a floor steps over it.
+        slots: how many places from the first on may go to jobs that were taken back from dead workers before; the
+            others stay where they are, as does whatever comes with a suspect or after it. None for any number.
     """
 
     queues: Sequence[str] | None
     worker_id: int
     limit: int
     floors: Mapping[int, int] = attrs.field(factory=dict[int, int])
+    slots: int | None = None
 
     @property
     @override
@@ -207,6 +210,8 @@ class FetchJobs(Operation[FetchResult]):
             "queues": None if self.queues is None else sorted(set(self.queues)),
             "worker_id": self.worker_id,
             "limit": self.limit,
+            "slots": self.slots,
+            "suspect": jobs.SUSPECT,
             "lanes": lanes,
             "floors": [self.floors[priority] for priority in lanes],
             "highest": [high for high, _ in gaps],
@@ -219,7 +224,7 @@ class FetchJobs(Operation[FetchResult]):
         claimed.sort(key=lambda row: (-row[3], row[0]))
         return FetchResult(
             claims=[
-                jobs.Claim(job=job, token=row[12])
+                jobs.Claim(job=job, token=row[12], rescues=row[13])
                 for job, row in zip(jobs_from_rows(claimed, json), claimed, strict=True)
             ],
             parked_locks=[row[4] for row in rows if row[0] is None and row[4] is not None],

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import attrs
 
 from procrastinate import exceptions, types
-from procrastinate.jobs import Claim, Job, Status
+from procrastinate.jobs import SUSPECT, Claim, Job, Status
 from procrastinate.store import channels, inspection, jobs, locks, migrations, schedule, tables, workers
 from procrastinate.store.operation import Json, Operation, Row
 
@@ -316,9 +316,15 @@ class MemoryStore:
             if row["waits_for"] is None and row["id"] > operation.floors.get(row["priority"], 0)
         ]
         served = [row for row in ready if operation.queues is None or row["queue_name"] in operation.queues]
-        return [
-            self._claim_or_park(row, operation.worker_id) for row in sorted(served, key=_line_order)[: operation.limit]
+        scanned = sorted(served, key=_line_order)[: operation.limit]
+        # A suspect is claimed all alone, and others that were taken back only if they can start at once.
+        suspect = next((place for place, row in enumerate(scanned) if row["rescues"] >= SUSPECT), len(scanned))
+        taken = [
+            row
+            for place, row in enumerate(scanned[: max(suspect, 1)])
+            if row["rescues"] == 0 or operation.slots is None or place < operation.slots
         ]
+        return [self._claim_or_park(row, operation.worker_id) for row in taken]
 
     def _claim_or_park(self, row: JobRow, worker_id: int) -> Row:
         lock, gate = row["lock"], self._gate(row["scheduled_at"])
@@ -328,7 +334,7 @@ class MemoryStore:
             row["waits_for"] = gate
             return (None, None, None, None, lock if gate == "lock" else None)
         row.update(status="doing", worker_id=worker_id, claims=row["claims"] + 1, attempted_at=self._at)
-        return (*self._job_columns(row), row["claims"])
+        return (*self._job_columns(row), row["claims"], row["rescues"])
 
     @_rows.register
     def _finish_jobs(self, operation: jobs.FinishJobs) -> Sequence[Row]:
@@ -667,7 +673,9 @@ class MemoryStore:
     @_rows.register
     def _find_claims(self, operation: workers.FindClaims) -> Sequence[Row]:
         held = sorted(self._find(status="doing", worker_id=operation.worker_id), key=_line_order)
-        return [(*self._job_columns(row), row["claims"]) for row in held if row["id"] not in operation.known]
+        return [
+            (*self._job_columns(row), row["claims"], row["rescues"]) for row in held if row["id"] not in operation.known
+        ]
 
     @_rows.register
     def _prove_listening(self, operation: workers.ProveListening) -> Sequence[Row]:

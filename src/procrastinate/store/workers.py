@@ -63,7 +63,10 @@ class FindClaims(Operation[list[jobs.Claim]]):
 
     @override
     def decode(self, rows: Sequence[Row], json: Json) -> list[jobs.Claim]:
-        return [jobs.Claim(job=job, token=row[12]) for job, row in zip(jobs_from_rows(rows, json), rows, strict=True)]
+        return [
+            jobs.Claim(job=job, token=row[12], rescues=row[13])
+            for job, row in zip(jobs_from_rows(rows, json), rows, strict=True)
+        ]
 
 
 @attrs.frozen(kw_only=True)

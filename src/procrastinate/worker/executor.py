@@ -29,6 +29,8 @@ HORIZON = 0.05
 MOST_AHEAD = 2_000
 # How much the latest run counts in the measured duration.
 WEIGHT = 0.05
+# A suspect starts when nothing else runs, and nothing starts beside it, for so many seconds each.
+QUARANTINE = 10.0
 # Jobs started before the loop gets its turn: where tasks start eagerly, each may end at once and free its slot.
 TURN = 100
 
@@ -72,7 +74,8 @@ class Executor:
         # Whom to tell of events; None if nobody observes, so that the events of each job are not even made.
         self.tell: Callable[[observers.Event], None] | None = None
         self._waiting: collections.deque[tuple[float, jobs.Claim]] = collections.deque()
-        self._running: dict[int, Running] = {}
+        self._running: dict[jobs.Key, Running] = {}
+        self._suspects: set[jobs.Key] = set()
         self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="procrastinate")
         self._duration: float | None = None
         self._refill_level = 0
@@ -96,8 +99,15 @@ class Executor:
         """The jobs under way."""
         return list(self._running.values())
 
+    @property
+    def free_slots(self) -> int:
+        """How many claims could start at once."""
+        return max(self._settings.concurrency - len(self._running) - len(self._waiting), 0)
+
     def wanted(self) -> int:
         """Return how many jobs to claim now; zero while enough wait here."""
+        if self._suspects:
+            return 0  # what is claimed now would die with it
         now = time.time()
         # Slots that a long job holds will not help to use up what is claimed ahead.
         held = sum(now - running.started > HORIZON for running in self._running.values())
@@ -126,6 +136,7 @@ class Executor:
         """Take claimed jobs, to be started in this order."""
         now = time.monotonic()
         self._waiting.extend((now, self._discreet(claim)) for claim in claims)
+        self._suspects.update(claim.key for claim in claims if claim.is_suspect)
         self._start_some()
 
     def _discreet(self, claim: jobs.Claim) -> jobs.Claim:
@@ -134,11 +145,17 @@ class Executor:
         return attrs.evolve(claim, job=claim.job.evolve(log_args=False))
 
     def take_back(self, patience: float) -> list[jobs.Claim]:
-        """Return all jobs that wait for a slot, if the first of them has waited for so many seconds."""
+        """Return the jobs that wait for a slot, if the first of them has waited for so many seconds.
+
+        With any patience at all, a suspect stays that waits for the others to end.
+        """
         if not self._waiting or time.monotonic() - self._waiting[0][0] < patience:
             return []
+        if patience and self._must_wait(*self._waiting[0]):
+            return []  # it was claimed alone
         claims = [claim for _, claim in self._waiting]
         self._waiting.clear()
+        self._suspects.difference_update(claim.key for claim in claims)
         return claims
 
     # Aborting
@@ -148,11 +165,12 @@ class Executor:
 
         A coroutine is cancelled. A function in a thread must look at `context.should_abort()`.
         """
-        running = self._running.get(job_id)
+        running = next((each for each in self._running.values() if each.claim.job.id == job_id), None)
         if running is None:
             for entry in self._waiting:
                 if entry[1].job.id == job_id:
                     self._waiting.remove(entry)
+                    self._suspects.discard(entry[1].key)
                     self._end(Running(entry[1], None, time.time(), abort_reason=reason), exceptions.JobAborted(), None)
                     return
             return
@@ -191,9 +209,14 @@ class Executor:
         for _ in range(TURN):
             if not self._waiting or len(self._running) >= self._settings.concurrency:
                 break
+            if self._must_wait(*self._waiting[0]):
+                asyncio.get_running_loop().call_later(QUARANTINE, self._start_some)
+                break
             _, claim = self._waiting.popleft()
             running = Running(claim, None, time.time())
-            self._running[claim.job.id or 0] = running
+            self._running[claim.key] = running
+            if claim.is_suspect:
+                asyncio.get_running_loop().call_later(QUARANTINE, self._end_quarantine, claim.key)
             running.future = _start_task(self._run(running), f"process job {claim.job.task_name}[{claim.job.id}]")
             if not running.has_begun:
                 running.future.add_done_callback(functools.partial(self._ended_unbegun, running))
@@ -201,9 +224,22 @@ class Executor:
             asyncio.get_running_loop().call_soon(self._start_some)
         self._is_starting = False
 
+    def _must_wait(self, since: float, claim: jobs.Claim) -> bool:
+        """Tell whether the first claim that waits must not start although a slot is free."""
+        if not self._suspects:
+            return False
+        if not claim.is_suspect:
+            return bool(self._suspects & self._running.keys())
+        return bool(self._running) and time.monotonic() - since < QUARANTINE
+
+    def _end_quarantine(self, key: jobs.Key) -> None:
+        self._suspects.discard(key)
+        if not self._is_closed:
+            self._start_some()
+
     def _ended_unbegun(self, running: Running, _: asyncio.Future[None]) -> None:
         # Another job cancelled it, ahead of its first step: as in `abort`, nobody else records its end.
-        if not running.has_begun and self._running.get(running.claim.job.id or 0) is running:
+        if not running.has_begun and self._running.get(running.claim.key) is running:
             self._end(running, asyncio.CancelledError(), None)
 
     async def _run(self, running: Running) -> None:
@@ -255,8 +291,9 @@ class Executor:
 
     def _end(self, running: Running, error: BaseException | None, result: Any) -> None:
         job = running.claim.job
-        if self._running.get(job.id or 0) is running:
-            del self._running[job.id or 0]
+        if self._running.get(running.claim.key) is running:
+            del self._running[running.claim.key]
+            self._suspects.discard(running.claim.key)
         elif running.future is not None:
             return  # ended before, by an abort ahead of its first step
         ended = time.time()

@@ -28,6 +28,8 @@ class Workload(Protocol):
     """What the fetcher fills."""
 
     def wanted(self) -> int: ...  # noqa: D102
+    @property
+    def free_slots(self) -> int: ...  # noqa: D102
     def submit(self, claims: Sequence[jobs.Claim]) -> None: ...  # noqa: D102
     def take_back(self, patience: float) -> list[jobs.Claim]: ...  # noqa: D102
     @property
@@ -124,7 +126,13 @@ class Fetcher(Service):
     async def _fetch(self, limit: int) -> int:
         floors = self._floors.for_claim()
         self._looked_everywhere = not floors
-        operation = FetchJobs(queues=self._settings.queues, worker_id=self._worker_id, limit=limit, floors=floors)
+        operation = FetchJobs(
+            queues=self._settings.queues,
+            worker_id=self._worker_id,
+            limit=limit,
+            floors=floors,
+            slots=self._workload.free_slots,
+        )
         started = time.monotonic()
         # Shielded: a claim that was sent is either answered to us or its jobs have no one.
         result = await asyncio.shield(asyncio.ensure_future(self._connector.run_async(operation)))

@@ -14,7 +14,7 @@ from typing_extensions import override
 from procrastinate import connector, jobs, observers
 from procrastinate.store.locks import FindSleepingLocks
 from procrastinate.store.schedule import TakeChore
-from procrastinate.store.workers import PruneStalledWorkers, RescueJobs
+from procrastinate.store.workers import PruneStalledWorkers, RescueJobs, UpdateHeartbeat
 from procrastinate.worker.service import Service, jittered
 from procrastinate.worker.settings import WorkerSettings
 
@@ -44,12 +44,17 @@ class Housekeeping(Service):
     def __init__(
         self,
         connector: connector.BaseConnector,
+        worker_id: int,
         settings: WorkerSettings,
         open_locks: Callable[[Iterable[str]], None],
         on_ready: Callable[[], None],
     ) -> None:
-        """Work on `connector`; `open_locks` opens lines, `on_ready` is called when jobs became ready."""
+        """Work on `connector` as `worker_id`.
+
+        `open_locks` opens lines, `on_ready` is called when jobs became ready.
+        """
         self._connector = connector
+        self._worker_id = worker_id
         self._settings = settings
         self._open_locks = open_locks
         self._on_ready = on_ready
@@ -87,6 +92,8 @@ class Housekeeping(Service):
         settings = self._settings
         if time.monotonic() < self._may_rescue_from:
             return
+        # Who can rescue lives, even if its heart has a connection of its own that fails: it must not rescue itself.
+        await self._connector.run_async(UpdateHeartbeat(worker_id=self._worker_id, revive=True))
         rescue = RescueJobs(
             seconds_since_heartbeat=settings.stalled_worker_timeout, max_rescues=settings.max_rescues, limit=BATCH
         )

@@ -251,7 +251,7 @@ class _Life:
             lambda: not executor.is_idle,
             self._abort_requested,
         )
-        housekeeping = Housekeeping(self._connector, settings, opener.request, self._look_for_jobs)
+        housekeeping = Housekeeping(self._connector, worker_id, settings, opener.request, self._look_for_jobs)
         schedule = PeriodicSchedule(self._worker.app.periodic_registry, **self._worker.app.periodic_defaults)
         until_drained: list[Service] = [completer, opener, aborts]
         if settings.listen_notify:

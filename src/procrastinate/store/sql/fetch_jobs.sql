@@ -17,6 +17,10 @@ verdict as materialized (
   select
     s.id,
     case
+      -- Whoever waits behind a job that kills its worker would be taken back with it, again and again, and fail in the
+      -- end. So who was taken back before is claimed only to be started at once, and a suspect all alone.
+      when s.place > 1 and s.is_not_before_suspect then 'left'
+      when s.rescues > 0 and s.place > %(slots)s::integer then 'left'
       when s.scheduled_at > now() then 'time'
       when s.lock is null then null
       when exists (select from procrastinate_jobs d where d.lock = s.lock and d.status = 'doing') then 'lock'
@@ -30,12 +34,19 @@ verdict as materialized (
       ) then null
       else 'lock'
     end as gate
-  from scan s
+  from (
+    -- In the order of the scan: sorting thousands of rows once more would take longer than to look at them.
+    select
+      *,
+      row_number() over () as place,
+      bool_or(rescues >= %(suspect)s::integer) over (rows unbounded preceding) as is_not_before_suspect
+    from scan
+  ) s
 ),
 parked as (
   update procrastinate_jobs
   set waits_for = case when scheduled_at > now() then 'time' else 'lock' end
-  where id = any (array(select id from verdict where gate is not null))
+  where id = any (array(select id from verdict where gate in ('time', 'lock')))
   returning case when waits_for = 'lock' then lock end as lock
 ),
 claimed as (
@@ -46,8 +57,9 @@ claimed as (
 )
 select
   j.id, j.status::text, j.queue_name, j.priority, j.lock, j.queueing_lock, j.task_name, j.args::text,
-  j.scheduled_at, j.attempts, j.abort_requested, j.worker_id, j.claims
+  j.scheduled_at, j.attempts, j.abort_requested, j.worker_id, j.claims,
+  j.rescues
 from claimed j
 union all
-select null, null, null, null, parked.lock, null, null, null, null, null, null, null, null
+select null, null, null, null, parked.lock, null, null, null, null, null, null, null, null, null
 from parked

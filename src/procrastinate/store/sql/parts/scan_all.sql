@@ -1,5 +1,5 @@
 -- All queues, from the beginning.
-select id, lock, priority, scheduled_at
+select id, lock, priority, scheduled_at, rescues
 from procrastinate_jobs
 where exists (select from worker)
   and status = 'todo' and waits_for is null

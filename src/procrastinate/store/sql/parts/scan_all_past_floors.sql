@@ -4,7 +4,7 @@ from (
   select r.*
   from unnest(%(lanes)s::integer[], %(floors)s::bigint[]) as lane (priority, floor)
   cross join lateral (
-    select id, lock, priority, scheduled_at
+    select id, lock, priority, scheduled_at, rescues
     from procrastinate_jobs
     where priority = lane.priority and id > lane.floor
       and exists (select from worker)
@@ -17,7 +17,7 @@ from (
   select r.*
   from unnest(%(highest)s::integer[], %(lowest)s::integer[]) as gap (highest, lowest)
   cross join lateral (
-    select id, lock, priority, scheduled_at
+    select id, lock, priority, scheduled_at, rescues
     from procrastinate_jobs
     where priority between gap.lowest and gap.highest
       and exists (select from worker)

@@ -2,7 +2,7 @@
 select r.*
 from unnest(%(queues)s::text[]) as q (name)
 cross join lateral (
-  select id, lock, priority, scheduled_at
+  select id, lock, priority, scheduled_at, rescues
   from procrastinate_jobs
   where queue_name = q.name
     and exists (select from worker)

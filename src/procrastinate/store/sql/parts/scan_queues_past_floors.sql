@@ -5,7 +5,7 @@ from (
   from unnest(%(queues)s::text[]) as q (name)
   cross join unnest(%(lanes)s::integer[], %(floors)s::bigint[]) as lane (priority, floor)
   cross join lateral (
-    select id, lock, priority, scheduled_at
+    select id, lock, priority, scheduled_at, rescues
     from procrastinate_jobs
     where queue_name = q.name
       and priority = lane.priority and id > lane.floor
@@ -20,7 +20,7 @@ from (
   from unnest(%(queues)s::text[]) as q (name)
   cross join unnest(%(highest)s::integer[], %(lowest)s::integer[]) as gap (highest, lowest)
   cross join lateral (
-    select id, lock, priority, scheduled_at
+    select id, lock, priority, scheduled_at, rescues
     from procrastinate_jobs
     where queue_name = q.name
       and priority between gap.lowest and gap.highest
