@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import json
 import logging
+import time
 import warnings
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeVar
+
+import attrs
 
 from procrastinate import connector, exceptions, jobs, types
 from procrastinate.store import flows
@@ -18,6 +22,7 @@ from procrastinate.store.jobs import (
     DeferAlike,
     DeferJob,
     DeferJobs,
+    DeleteOldJobs,
     FinishJob,
     GetJobStatus,
     GetStalledJobs,
@@ -235,7 +240,7 @@ class JobManager:
     ) -> None:
         """Delete succeeded jobs that ended more than `nb_hours` ago, and those of other final statuses if asked.
 
-        It works in windows of ids, each a short statement of its own: claims go on beside it.
+        It works in windows of ids, each a short statement of its own with a pause after it: claims go on beside it.
         """
         chosen = {
             jobs.Status.SUCCEEDED: True,
@@ -244,7 +249,15 @@ class JobManager:
             jobs.Status.ABORTED: include_aborted,
         }
         statuses = [status.value for status, is_chosen in chosen.items() if is_chosen]
-        await self._follow_async(flows.delete_old_jobs(nb_hours, queue, statuses))
+        window = DeleteOldJobs(nb_hours=nb_hours, queue=queue, statuses=statuses, after=0, window=flows.WINDOW)
+        while True:
+            started = time.monotonic()
+            deleted = await self._ask_async(window)
+            if deleted.last_id is None:
+                return
+            window = attrs.evolve(window, after=deleted.last_id)
+            # Half of the time is left to the jobs that run meanwhile.
+            await asyncio.sleep(time.monotonic() - started)
 
     # Reading
 

@@ -153,6 +153,13 @@ class TestFetch:
         assert (ids(none), none.parked_locks) == ([], [])
         assert ids(await fetch(store, worker_id)) == [3, 5]
 
+    async def test_no_more_than_wanted_is_claimed_of_what_is_looked_at(self, store):
+        worker_id = await store.worker()
+        await defer(store, *[a_job(lock=lock) for lock in ("x", "x", None, None, "x")])
+        found = await store.ask(jobs.FetchJobs(queues=None, worker_id=worker_id, limit=5, most=2))
+        assert (ids(found), found.parked_locks, found.scanned) == ([1, 3], ["x", "x"], 4)
+        assert ids(await fetch(store, worker_id)) == [4]
+
     async def test_a_suspect_is_claimed_all_alone(self, store):
         worker_id = await store.worker()
         await defer(store, *[a_job(lock="x" if number else None) for number in range(4)])

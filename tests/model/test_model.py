@@ -130,12 +130,13 @@ class Stores(RuleBasedStateMachine):
         worker=WORKERS,
         limit=st.integers(1, 6),
         slots=st.none() | st.integers(0, 4),
+        most=st.none() | st.integers(1, 6),
         times=st.integers(1, 2),
     )
-    def fetch(self, queues, worker, limit, times, slots=None):
+    def fetch(self, queues, worker, limit, times, slots=None, most=None):
         worker_id = self.worker(worker)
         for _ in range(times):
-            fetched = self.ask(jobs.FetchJobs(queues=queues, worker_id=worker_id, limit=limit, slots=slots))
+            fetched = self.ask(jobs.FetchJobs(queues=queues, worker_id=worker_id, limit=limit, slots=slots, most=most))
             self.claims += [(claim, worker_id) for claim in fetched.claims]
 
     @rule(picks=PICKS, worker=WORKERS, status=FINAL, report=REPORTS)

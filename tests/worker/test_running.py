@@ -8,6 +8,8 @@ import pytest
 
 import procrastinate
 from procrastinate import exceptions
+from procrastinate.store.jobs import FetchJobs
+from procrastinate.worker import completer
 
 
 @pytest.fixture
@@ -238,3 +240,50 @@ async def test_arguments_that_python_cannot_read_fail_their_own_job(app) -> None
     await drain(app)
     assert (await stored(app, fine))["status"] == "succeeded"
     assert (await stored(app, inserted["id"]))["status"] == "failed"
+
+
+async def test_outcomes_that_piled_up_do_not_stop_the_worker(app, monkeypatch) -> None:
+    """Too many outcomes wait, so nothing is claimed; once they are recorded, somebody must look again."""
+    monkeypatch.setattr(completer, "LIMIT", 20)
+
+    @app.task(name="task")
+    async def task():
+        pass
+
+    await task.batch_defer_async(*[{}] * 2_000)
+    # Far above the test's own limit: polling must not be what goes on.
+    worker = asyncio.create_task(drain(app, wait=True, concurrency=100, fetch_job_polling_interval=1_000))
+    async with asyncio.timeout(20):
+        while (await app.job_manager.list_queues_async())[0]["succeeded"] < 2_000:
+            await asyncio.sleep(0.02)
+    worker.cancel()
+    await asyncio.wait([worker])
+
+
+async def test_a_long_line_behind_a_busy_lock_is_parked_in_big_steps(app) -> None:
+    """A worker that wants one job looks at more than one when all it sees can only be parked."""
+    release = asyncio.Event()
+
+    @app.task(name="busy", lock="busy")
+    async def busy():
+        await release.wait()
+
+    @app.task(name="free")
+    async def free():
+        release.set()
+
+    await busy.batch_defer_async(*[{}] * 3_000)
+    await free.defer_async()
+    claims = []
+    run_async = app.connector.run_async
+
+    async def count(operation, connection=None):
+        claims.extend([operation.limit] if isinstance(operation, FetchJobs) else [])
+        return await run_async(operation, connection)
+
+    app.connector.run_async = count
+    worker = asyncio.create_task(drain(app, wait=True, concurrency=2))
+    await asyncio.wait_for(release.wait(), 20)
+    worker.cancel()
+    await asyncio.wait([worker], timeout=20)
+    assert len(claims) < 40

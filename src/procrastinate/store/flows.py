@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from procrastinate import exceptions, jobs
 from procrastinate.store import migrations
-from procrastinate.store.jobs import CancelJob, Changed, DeleteOldJobs, FetchJobs, FinishJob, RetryJob
+from procrastinate.store.jobs import CancelJob, Changed, FetchJobs, FinishJob, RetryJob
 from procrastinate.store.locks import OpenLocks
 from procrastinate.store.operation import Flow, ask
 from procrastinate.store.schedule import StageJobs
@@ -51,19 +51,6 @@ def fetch_one(queues: Sequence[str] | None, worker_id: int) -> Flow[jobs.Job | N
             if not (yield from ask(UpdateHeartbeat(worker_id=worker_id))):
                 raise exceptions.ConnectorException(f"No worker is registered with id {worker_id}")
             return None
-
-
-def delete_old_jobs(nb_hours: float, queue: str | None, statuses: Sequence[str]) -> Flow[int]:
-    """Delete old jobs, window by window along the ids; return how many."""
-    count, after = 0, 0
-    while True:
-        deleted = yield from ask(
-            DeleteOldJobs(nb_hours=nb_hours, queue=queue, statuses=statuses, after=after, window=WINDOW)
-        )
-        count += deleted.count
-        if deleted.last_id is None:
-            return count
-        after = deleted.last_id
 
 
 def check_schema() -> Flow[None]:

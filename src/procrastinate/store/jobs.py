@@ -186,6 +186,7 @@ class FetchJobs(Operation[FetchResult]):
             cleaning up, each claim walks over all that was ever claimed in the meantime, and a floor steps over it.
         slots: how many places from the first on may go to jobs that were taken back from dead workers before; the
             others stay where they are, as does whatever comes with a suspect or after it. None for any number.
+        most: how many jobs to claim at most of those that were looked at. None for any number.
     """
 
     queues: Sequence[str] | None
@@ -193,6 +194,7 @@ class FetchJobs(Operation[FetchResult]):
     limit: int
     floors: Mapping[int, int] = attrs.field(factory=dict[int, int])
     slots: int | None = None
+    most: int | None = None
 
     @property
     @override
@@ -211,6 +213,7 @@ class FetchJobs(Operation[FetchResult]):
             "worker_id": self.worker_id,
             "limit": self.limit,
             "slots": self.slots,
+            "most": self.most,
             "suspect": jobs.SUSPECT,
             "lanes": lanes,
             "floors": [self.floors[priority] for priority in lanes],

@@ -324,15 +324,26 @@ class MemoryStore:
             for place, row in enumerate(scanned[: max(suspect, 1)])
             if row["rescues"] == 0 or operation.slots is None or place < operation.slots
         ]
-        return [self._claim_or_park(row, operation.worker_id) for row in taken]
+        gates = [self._verdict(row) for row in taken]
+        free = [row["id"] for row, gate in zip(taken, gates, strict=True) if gate is None][: operation.most]
+        return [
+            self._claim(row, operation.worker_id) if gate is None else self._park(row, gate)
+            for row, gate in zip(taken, gates, strict=True)
+            if gate is not None or row["id"] in free
+        ]
 
-    def _claim_or_park(self, row: JobRow, worker_id: int) -> Row:
-        lock, gate = row["lock"], self._gate(row["scheduled_at"])
+    def _verdict(self, row: JobRow) -> str | None:
+        """Return what a ready row must wait for, None if it can run."""
+        gate, lock = self._gate(row["scheduled_at"]), row["lock"]
         if gate is None and lock is not None and (self._is_held(lock) or self._head(lock) is not row):
-            gate = "lock"
-        if gate is not None:
-            row["waits_for"] = gate
-            return (None, None, None, None, lock if gate == "lock" else None)
+            return "lock"
+        return gate
+
+    def _park(self, row: JobRow, gate: str) -> Row:
+        row["waits_for"] = gate
+        return (None, None, None, None, row["lock"] if gate == "lock" else None)
+
+    def _claim(self, row: JobRow, worker_id: int) -> Row:
         row.update(status="doing", worker_id=worker_id, claims=row["claims"] + 1, attempted_at=self._at)
         return (*self._job_columns(row), row["claims"], row["rescues"])
 

@@ -33,6 +33,7 @@ class Followers(Protocol):
 
     def lock_freed(self, lock: str) -> None: ...  # noqa: D102
     def job_waits_again(self, *, is_due: bool) -> None: ...  # noqa: D102
+    def has_room(self) -> None: ...  # noqa: D102
 
 
 class Completer(Service):
@@ -133,8 +134,11 @@ class Completer(Service):
                     await self._record(kind, [verdict])
             return
         self.works()
+        was_full = self.is_full
         for verdict in group:
             del self._pending[verdict.claim.key]
+        if was_full and not self.is_full:
+            self._followers.has_room()
         self._follow_up(group, accepted)
 
     def _set_aside(self, verdict: Verdict, error: exceptions.ConnectorException) -> None:

@@ -11,7 +11,7 @@ from typing import Protocol
 from typing_extensions import override
 
 from procrastinate import connector, jobs
-from procrastinate.store.jobs import FetchJobs, ReleaseJobs
+from procrastinate.store.jobs import FetchJobs, FetchResult, ReleaseJobs
 from procrastinate.store.schedule import StageJobs
 from procrastinate.store.workers import FindClaims
 from procrastinate.worker.floors import FULL_SCAN_INTERVAL, Floors
@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 # A claimed job that has not started after this long goes back, for a worker that has time.
 PATIENCE = 0.5
+# Rows that a claim looks at when all before them could only be parked.
+MOST_SCANNED = 1_000
 
 
 class Workload(Protocol):
@@ -70,6 +72,7 @@ class Fetcher(Service):
         self._on_parked = on_parked
         self._floors = Floors()
         self._looked_everywhere = True
+        self._scan = 0
         self._search_at = time.monotonic() + settings.stalled_worker_timeout
         self._wakeup = Wakeup()
         self._is_stopping = False
@@ -99,10 +102,10 @@ class Fetcher(Service):
                 await self._find_lost_claims()
             was_quiet = self._workload.is_idle and self._all_recorded()
             limit = self._workload.wanted() if self._may_fetch() else 0
-            scanned = await self._fetch(limit) if limit else 0
-            if scanned >= limit > 0:
+            found = await self._fetch(limit) if limit else None
+            if found is not None and found.scanned >= limit:
                 continue  # there may be more
-            if not self._settings.wait and limit and not scanned:
+            if not self._settings.wait and found is not None and not found.scanned:
                 if not self._looked_everywhere:
                     self._floors.look_everywhere()
                     continue
@@ -123,15 +126,16 @@ class Fetcher(Service):
             return FULL_SCAN_INTERVAL
         return jittered(self._settings.fetch_job_polling_interval)
 
-    async def _fetch(self, limit: int) -> int:
+    async def _fetch(self, wanted: int) -> FetchResult:
         floors = self._floors.for_claim()
         self._looked_everywhere = not floors
         operation = FetchJobs(
             queues=self._settings.queues,
             worker_id=self._worker_id,
-            limit=limit,
+            limit=max(wanted, self._scan),
             floors=floors,
             slots=self._workload.free_slots,
+            most=wanted,
         )
         started = time.monotonic()
         # Shielded: a claim that was sent is either answered to us or its jobs have no one.
@@ -145,9 +149,12 @@ class Fetcher(Service):
         self.works()
         if result.claims:
             self.last_claim = self.last_success
+        # Behind a long line of jobs that are only to be parked, look at more of them at a time.
+        nothing_but_parked = result.scanned >= operation.limit and not result.claims
+        self._scan = min(2 * operation.limit, MOST_SCANNED) if nothing_but_parked else 0
         self._on_parked(result.parked_locks)
         await self._take(result.claims)
-        return result.scanned
+        return result
 
     async def _take(self, claims: Sequence[jobs.Claim]) -> None:
         if self._is_stopping:

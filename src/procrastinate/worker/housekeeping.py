@@ -20,8 +20,9 @@ from procrastinate.worker.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
-SWEEP_INTERVAL = 5.0
-LONGEST_RESCUE_INTERVAL = 5.0
+# An idle worker sends one statement a second, all services together.
+SWEEP_INTERVAL = 15.0
+LONGEST_RESCUE_INTERVAL = 7.5
 # How long others may take to give a sign of life after an outage: their pauses between two tries to connect.
 LONGEST_GRACE = 10.0
 BATCH = 500
@@ -46,24 +47,29 @@ class Housekeeping(Service):
         connector: connector.BaseConnector,
         worker_id: int,
         settings: WorkerSettings,
+        is_silent: Callable[[], bool],
         open_locks: Callable[[Iterable[str]], None],
         on_ready: Callable[[], None],
     ) -> None:
         """Work on `connector` as `worker_id`.
 
-        `open_locks` opens lines, `on_ready` is called when jobs became ready.
+        `is_silent` tells whether the worker's own heartbeat fails; `open_locks` opens lines; `on_ready` is called when
+        jobs became ready.
         """
         self._connector = connector
         self._worker_id = worker_id
         self._settings = settings
+        self._is_silent = is_silent
         self._open_locks = open_locks
         self._on_ready = on_ready
         rescue_interval = min(settings.stalled_worker_timeout / 4, LONGEST_RESCUE_INTERVAL)
         self._chores = [
             Chore("rescue", rescue_interval, self._rescue),
             Chore("sweep", SWEEP_INTERVAL, self._sweep),
+            Chore("prune", settings.stalled_worker_timeout, self._prune),
         ]
         self._pause = min(chore.interval for chore in self._chores)
+        self._due = dict.fromkeys(self._chores, -math.inf)
         # After an outage every worker has been silent, and who looks first would take the jobs of all others. Whoever
         # comes back, or is new here, first lets them give a sign; but one that will not stay looks at once.
         self._grace = min(settings.stalled_worker_timeout, LONGEST_GRACE)
@@ -73,14 +79,15 @@ class Housekeeping(Service):
     @override
     async def run(self) -> None:
         while True:
-            for chore in self._chores:
+            for chore in [chore for chore in self._chores if self._due[chore] <= time.monotonic()]:
+                self._due[chore] = time.monotonic() + jittered(chore.interval)
                 # A little less than the interval, or two workers' clocks would make each skip every other turn.
                 is_ours = await self._connector.run_async(TakeChore(chore=chore.name, interval=chore.interval * 0.7))
                 self._answered()
                 if is_ours:
                     await chore.do()
                 self.works()
-            await asyncio.sleep(jittered(self._pause))
+            await asyncio.sleep(max(min(self._due.values()) - time.monotonic(), 0))
 
     def _answered(self) -> None:
         now = time.monotonic()
@@ -92,8 +99,9 @@ class Housekeeping(Service):
         settings = self._settings
         if time.monotonic() < self._may_rescue_from:
             return
-        # Who can rescue lives, even if its heart has a connection of its own that fails: it must not rescue itself.
-        await self._connector.run_async(UpdateHeartbeat(worker_id=self._worker_id, revive=True))
+        if self._is_silent():
+            # Who can rescue lives, even if its heart has a connection of its own that fails: it must not rescue itself.
+            await self._connector.run_async(UpdateHeartbeat(worker_id=self._worker_id, revive=True))
         rescue = RescueJobs(
             seconds_since_heartbeat=settings.stalled_worker_timeout, max_rescues=settings.max_rescues, limit=BATCH
         )
@@ -119,6 +127,12 @@ class Housekeeping(Service):
             self._open_locks({job.lock for job in rescued if job.lock is not None})
             if any(job.status == jobs.Status.TODO.value for job in rescued):
                 self._on_ready()
+            await self._prune()
+
+    async def _prune(self) -> None:
+        settings = self._settings
+        if time.monotonic() < self._may_rescue_from:
+            return
         pruned = await self._connector.run_async(
             PruneStalledWorkers(seconds_since_heartbeat=settings.stalled_worker_timeout)
         )

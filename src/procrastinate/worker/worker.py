@@ -233,7 +233,12 @@ class _Life:
         executor.tell = None if self._tell is observers.nobody else self._tell
         opener = self._opener = LockOpener(self._connector, self._look_for_jobs)
         completer = self._completer = Completer(self._connector, worker_id, self, lambda: executor.is_idle)
-        stager = self._stager = Stager(self._connector, settings.fetch_job_polling_interval, self._look_for_jobs)
+        stager = self._stager = Stager(
+            self._connector,
+            # A listener hears of every new schedule: only what another worker left undone is found by polling.
+            settings.fetch_job_polling_interval * (2 if settings.listen_notify else 1),
+            self._look_for_jobs,
+        )
         fetcher = self._fetcher = Fetcher(
             connector=self._connector,
             worker_id=worker_id,
@@ -251,7 +256,14 @@ class _Life:
             lambda: not executor.is_idle,
             self._abort_requested,
         )
-        housekeeping = Housekeeping(self._connector, worker_id, settings, opener.request, self._look_for_jobs)
+        housekeeping = Housekeeping(
+            self._connector,
+            worker_id,
+            settings,
+            lambda: time.monotonic() - presence.last_success > settings.stalled_worker_timeout / 2,
+            opener.request,
+            self._look_for_jobs,
+        )
         schedule = PeriodicSchedule(self._worker.app.periodic_registry, **self._worker.app.periodic_defaults)
         until_drained: list[Service] = [completer, opener, aborts]
         if settings.listen_notify:
@@ -319,6 +331,10 @@ class _Life:
             self._fetcher.look()
         else:
             self._stager.wake()
+
+    def has_room(self) -> None:
+        """Claim again: the outcomes no longer pile up. Called by the completer."""
+        self._fetcher.wake()
 
     def _look_for_jobs(self, job_id: int | None = None) -> None:
         self._fetcher.look(job_id)

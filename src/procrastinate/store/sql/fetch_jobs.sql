@@ -52,7 +52,7 @@ parked as (
 claimed as (
   update procrastinate_jobs
   set status = 'doing', worker_id = %(worker_id)s, claims = claims + 1, attempted_at = now()
-  where id = any (array(select id from verdict where gate is null))
+  where id = any (array(select id from verdict where gate is null limit %(most)s::bigint))
   returning *
 )
 select
