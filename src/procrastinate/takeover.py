@@ -183,6 +183,7 @@ def dependents(schema: str | None) -> str:
         from pg_depend d
         join pg_rewrite r on r.oid = d.objid
         where d.classid = 'pg_rewrite'::regclass and d.refobjid = to_regclass('procrastinate_events')
+          and r.ev_class <> d.refobjid  -- another program was faster, and it is a view already
         union
         select 'foreign key ' || c.conname || ' of ' || c.conrelid::regclass::text
         from pg_constraint c

@@ -40,14 +40,16 @@ def fail():
 
 @app.task(name="hold")
 def hold(path):
-    """Run until the file is there."""
+    """Run until the file is there; another one tells that it has begun."""
+    Path(f"{path}.begun").touch()
     while not Path(path).exists():
         time.sleep(0.01)
 
 
 @app.task(name="hold_async")
 async def hold_async(path):
-    """Run until the file is there."""
+    """Run until the file is there; another one tells that it has begun."""
+    Path(f"{path}.begun").touch()  # noqa: ASYNC240  as below
     while not Path(path).exists():  # noqa: ASYNC240  another process makes it
         await asyncio.sleep(0.01)
 

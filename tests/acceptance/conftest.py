@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from acceptance_tools import Commands, InProcess, Running, Table
+from acceptance_tools import Commands, InProcess, Running, Table, wait_until
 
 
 @pytest.fixture
@@ -53,7 +53,8 @@ def held(
         gate = tmp_path / "gate"
         job_id = procrastinate_command.run("defer", task, f"path={gate}").stdout
         worker = procrastinate_command.start("worker", *options)
-        jobs_table.wait_for_status(job_id, "doing")
+        # Not only claimed: what has not begun is given back when the worker stops.
+        wait_until(Path(f"{gate}.begun").exists, what="a job that runs")
         return worker, job_id, gate
 
     return start

@@ -13,6 +13,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -324,6 +325,8 @@ def test_a_stopped_process_says_nothing_and_then_goes_on(procrastinate_command):
     worker.wait_for("Health endpoint on ")
     port = int(re.search(r"127\.0\.0\.1:(\d+)", worker.stderr)[1])
     os.kill(worker.process.pid, signal.SIGSTOP)
+    stat = Path(f"/proc/{worker.process.pid}/stat")
+    wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", what="a process that stands still")
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=0.5)
     with contextlib.closing(connection):
         connection.request("GET", "/livez")

@@ -165,17 +165,16 @@ class Executor:
 
         A coroutine is cancelled. A function in a thread must look at `context.should_abort()`.
         """
-        running = next((each for each in self._running.values() if each.claim.job.id == job_id), None)
-        if running is None:
-            for entry in self._waiting:
-                if entry[1].job.id == job_id:
-                    self._waiting.remove(entry)
-                    self._suspects.discard(entry[1].key)
-                    self._end(Running(entry[1], None, time.time(), abort_reason=reason), exceptions.JobAborted(), None)
-                    return
-            return
-        if running.abort_reason is not None:
-            return
+        for entry in [each for each in self._waiting if each[1].job.id == job_id]:
+            self._waiting.remove(entry)
+            self._suspects.discard(entry[1].key)
+            self._end(Running(entry[1], None, time.time(), abort_reason=reason), exceptions.JobAborted(), None)
+        # Two runs, if the job was retried by hand while it ran; the outcome of the first is refused.
+        for running in [each for each in self._running.values() if each.claim.job.id == job_id]:
+            if running.abort_reason is None:
+                self._abort(running, reason)
+
+    def _abort(self, running: Running, reason: AbortReason) -> None:
         running.abort_reason = reason
         call = running.claim.job.call_string
         self._logger.info("Aborting job %s", call, extra=self._log_extra("abort_job", running.claim.job))
