@@ -27,7 +27,7 @@ demo: $(READY)  ## Watch jobs run against a private PostgreSQL
 	.venv/bin/python -m demo $(ARGS)
 
 test: $(READY)  ## Run the tests on an embedded PostgreSQL, in a few minutes
-	.venv/bin/pytest -n 2 $(ARGS)
+	.venv/bin/pytest -n 3 $(ARGS)
 
 check: style types layers sql  ## Check style, types, layers and SQL, in seconds
 

@@ -26,7 +26,7 @@ def main(pytest_args: list[str]) -> int:
     def run(label: str, environment: pathlib.Path, postgres: str) -> None:
         sys.stdout.write(f"\n=== {label} ===\n")
         sys.stdout.flush()
-        command = [environment / "bin" / "pytest", "-n", "2", *pytest_args]
+        command = [environment / "bin" / "pytest", "-n", "3", *pytest_args]
         env = {**os.environ, "PROCRASTINATE_TEST_PG": postgres}
         if postgres == DEFAULT_POSTGRES:
             del env["PROCRASTINATE_TEST_PG"]

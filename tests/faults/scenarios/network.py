@@ -151,7 +151,7 @@ def slow_network(stage: Stage) -> None:
     _runs(stage, 200, 120, padding="x" * 200)
 
 
-@scenario("Network: half-open, refusing or hanging for good: the watchdog ends the worker, exit code 75", in_short=True)
+@scenario("Network: half-open, refusing or hanging for good: the watchdog ends the worker, exit code 75")
 def watchdog(stage: Stage) -> None:
     faults = [[wire_faults.Freeze()]]
     if stage.is_long:
