@@ -18,7 +18,7 @@ NAMES = [f"{module}.{name}" for module, names in PUBLIC_API.items() for name in 
 @pytest.fixture
 def reference(tmp_path: Path) -> set[str]:
     """Every name that has an entry in the reference."""
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q", "-b", "html"]
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q", "-b", "html", "-D", "html_theme=basic"]
     done = subprocess.run(
         [*command, "-d", str(tmp_path / "doctrees"), str(ROOT / "docs"), str(tmp_path / "html")],
         capture_output=True,

@@ -89,7 +89,7 @@ def killed_during_finish(stage: Stage) -> None:
     stage.settle()
 
 
-@scenario("A task kills its process each time: it ends failed after the limit", in_short=True)
+@scenario("A task kills its process each time: it ends failed after the limit")
 def deadly_task(stage: Stage) -> None:
     stage.rules = Rules(may_rescue=True, statuses=frozenset({"succeeded", "failed"}))
     (deadly,) = stage.defer("die")

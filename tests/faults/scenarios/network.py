@@ -86,7 +86,7 @@ def silent_in_each_phase(stage: Stage) -> None:
     _in_each_phase(stage, lambda phase: wire_faults.Freeze(at=phase, times=1, directions=(TO_CLIENT,)), PHASES[:3])
 
 
-@scenario("Network: a claim arrives late, after the worker has given it up", in_short=True)
+@scenario("Network: a claim arrives late, after the worker has given it up")
 def late_claim(stage: Stage) -> None:
     proxy = stage.proxy()
     worker = _worker(stage, proxy)

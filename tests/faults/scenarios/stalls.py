@@ -12,7 +12,7 @@ from faults.suite import scenario
 THREE_THRESHOLDS = 3 * QUICK["stalled_worker_timeout"]
 
 
-@scenario("A task computes on the event loop, another in a thread, for three stale thresholds", in_short=True)
+@scenario("A task computes on the event loop, another in a thread, for three stale thresholds")
 def computing(stage: Stage) -> None:
     stage.defer("block_the_loop", seconds=THREE_THRESHOLDS)
     stage.defer("compute_in_thread", seconds=THREE_THRESHOLDS)
@@ -53,7 +53,7 @@ def gil_held(stage: Stage) -> None:
     stage.settle()
 
 
-@scenario("A worker is stopped (SIGSTOP) for twice the threshold with 10 jobs, and goes on", in_short=True)
+@scenario("A worker is stopped (SIGSTOP) for twice the threshold with 10 jobs, and goes on")
 def frozen_process(stage: Stage) -> None:
     count = 10
     stage.defer("work", count, seconds=2, each=lambda n: {"lock": f"L{n}" if n % 2 else None})
