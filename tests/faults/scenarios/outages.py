@@ -37,10 +37,11 @@ def _logs_each_change_once(stage: Stage, outages: int) -> None:
 
 def _restart(stage: Stage, mode: str, downtime: float) -> None:
     workers = [stage.worker(concurrency=4) for _ in range(2)]
+    # Longer than any outage: nobody may take it from its worker.
+    long_ones = stage.defer("work", 2, seconds=downtime + 2)
+    stage.until(lambda: stage.count(f"id >= {min(long_ones)} and status = 'doing'") == len(long_ones), "they run")
     stage.defer("work", 400 if stage.is_long else 50, seconds=0.1)
     stage.defer("work_in_thread", 50, seconds=0.1, each=lambda n: {"lock": f"L{n % 5}"})
-    # Longer than any outage: nobody may take it from its worker.
-    stage.defer("work", 2, seconds=downtime + 2, each=lambda _: {"priority": 9})
     stage.until(lambda: all(map(stage.runs, workers)), "both work")
     with stage.down(mode):
         time.sleep(downtime)
