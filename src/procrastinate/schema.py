@@ -20,6 +20,9 @@ migrations_path = migrations.FOLDER
 
 PLAIN = UpgradeOptions()
 
+# SQLSTATEs for a type, table, function or schema that exists: messages come in the server's language.
+_EXISTS = frozenset({"42710", "42P07", "42723", "42P06"})
+
 
 def _tell_nobody(message: str) -> None:
     """Be quiet."""
@@ -153,7 +156,7 @@ class SchemaManager:
 
 
 def _explain(error: exceptions.ConnectorException) -> exceptions.ConnectorException:
-    if "already exists" not in str(error):
+    if upgrade.sqlstate(error) not in _EXISTS:
         return error
     return exceptions.ConnectorException(
         f"{error}\nThe schema was applied before, by this or by another version; nothing was changed. "

@@ -265,7 +265,7 @@ def _run_alone(step: Step) -> Flow[None]:
     try:
         yield Script(step.text)
     except exceptions.ConnectorException as error:
-        if _sqlstate(error) != NO_TRANSACTION_ALLOWED or step.otherwise is None:
+        if sqlstate(error) != NO_TRANSACTION_ALLOWED or step.otherwise is None:
             raise
         yield from _run_in_transaction(step.otherwise)
 
@@ -282,7 +282,7 @@ def _repeat(step: Step) -> Flow[None]:
             yield Tell(f"… {total} jobs")
 
 
-def _sqlstate(error: BaseException) -> str | None:
+def sqlstate(error: BaseException) -> str | None:
     """Return the SQLSTATE that some driver's error behind ours carries."""
     cause = error.__cause__
     while cause is not None:

@@ -44,6 +44,20 @@ class TestApply:
         connector.close()
         assert support.value(connection, "select count(*) from procrastinate_jobs") == 1
 
+    def test_applied_twice_on_a_server_that_speaks_another_language(self, database):
+        class GermanConnector(SyncPsycopgConnector):
+            def execute_query(self, query, **arguments):
+                try:
+                    super().execute_query(query, **arguments)
+                except exceptions.ConnectorException as error:
+                    raise exceptions.ConnectorException("Typ »…« existiert bereits") from error.__cause__
+
+        connector = GermanConnector(conninfo=database, min_size=1, max_size=1)
+        connector.open()
+        with pytest.raises(exceptions.ConnectorException, match=r"existiert bereits[^$]*applied before"):
+            SchemaManager(connector).apply_schema()
+        connector.close()
+
     def test_applied_at_the_same_time(self, empty_database):
         def apply():
             connector = connect(empty_database)
