@@ -124,6 +124,12 @@ class TestQueries:
         query = "select a from here where a like '%0%' and a <> %(other)s"
         assert await connector.execute_query_all(query, other="%") == [{"a": "100%"}]
 
+    async def test_what_exists_already(self, connector):
+        # Told by the SQLSTATE of the driver's error.
+        manager = SchemaManager(connector._connector)
+        with pytest.raises(exceptions.ConnectorException, match="applied before"):
+            await (manager.apply_schema_async() if connector._is_async else asyncio.to_thread(manager.apply_schema))
+
     async def test_json(self, connector):
         value = {"a": [1, {"b": None}], "c": "%"}
         query = "select %(value)s::jsonb as value, pg_typeof(%(value)s::jsonb)::text as type"
