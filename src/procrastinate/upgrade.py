@@ -324,8 +324,8 @@ def _check_takeable(found: Tables, schema: str | None, options: UpgradeOptions) 
     if rows[0]["ids"] is not None:
         raise exceptions.ConnectorException(
             f"Workers gave a sign of life in the last {takeover.ALIVE_SECONDS} seconds (ids {rows[0]['ids']}): stop "
-            f"them first. If they were killed, try again in {rows[0]['wait']} s; to go on all the same, use --force. "
-            "Nothing was changed."
+            f"them first. If they were killed, try again in {rows[0]['wait']} s, or go on all the same with "
+            "`schema --upgrade --force`. Nothing was changed."
         )
 
 

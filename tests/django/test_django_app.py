@@ -105,11 +105,16 @@ def test_the_config_gives_the_app(app):
 
 def test_settings_are_read_at_each_access(settings):
     assert our_settings.DATABASE_ALIAS == "default"
-    settings(PROCRASTINATE_DATABASE_ALIAS="other", PROCRASTINATE_WORKER_DEFAULTS={"concurrency": 3})
+    settings(
+        PROCRASTINATE_DATABASE_ALIAS="other",
+        PROCRASTINATE_WORKER_DEFAULTS={"concurrency": 3},
+        PROCRASTINATE_LOG_ARGS=False,
+    )
     assert our_settings.DATABASE_ALIAS == "other"
     app = procrastinate_app.create_app(procrastinate.Blueprint())
     assert isinstance(app.connector, DjangoConnector)
     assert (app.connector.alias, app.worker_defaults["concurrency"]) == ("other", 3)
+    assert not app.logs_args_of("any")
 
 
 def test_discovery_can_be_turned_off(settings):

@@ -30,6 +30,7 @@ COMMANDS = (
     "retry",
     "cancel",
     "shell",
+    "schema",
     "healthchecks",
 )
 
@@ -177,10 +178,12 @@ def test_help_names_the_commands(process):
     assert "--verbosity" not in out
 
 
-def test_there_is_no_schema_command(process):
-    code, _, err = finished(process("schema"))
-    assert code == 2
-    assert "invalid choice: 'schema'" in err
+def test_the_schema_is_verified(db, app):
+    assert run("schema", "--verify") == (0, "", "The schema is as expected.\n")
+    app.connector.execute_query("drop index procrastinate_jobs_lock_idx_v1")
+    code, out, _ = run("schema", "--verify")
+    assert code == 1
+    assert "procrastinate_jobs_lock_idx_v1" in out
 
 
 def test_djangos_options_go_before_the_command(process):

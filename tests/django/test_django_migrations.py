@@ -189,11 +189,20 @@ def test_tables_of_the_other_project_are_taken_over(old_tables, app, capsys, by_
 
 def test_tables_are_not_taken_over_while_workers_live(old_tables):
     old_tables.execute("insert into procrastinate_workers default values")
-    with pytest.raises(CommandError, match="Workers gave a sign of life"):
+    with pytest.raises(CommandError, match=r"Workers gave a sign of life.*`schema --upgrade --force`"):
         migrate()
+    assert "0042_take_over" not in applied()
     old_tables.execute("delete from procrastinate_workers")
     migrate()
     assert "0042_take_over" in applied()
+
+
+def test_a_takeover_by_force_is_noticed_by_migrate(old_tables, app):
+    old_tables.execute("insert into procrastinate_workers default values")
+    call_command("procrastinate", "schema", "--upgrade", "--force")
+    migrate()
+    assert "0042_take_over" in applied()
+    assert app.schema_manager.verify() == []
 
 
 def test_the_sql_of_a_takeover_can_be_printed(db):

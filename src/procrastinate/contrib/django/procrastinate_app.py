@@ -113,6 +113,7 @@ def create_app(blueprint: blueprints.Blueprint) -> DjangoApp:
         import_paths=list(get_import_paths()),
         worker_defaults=cast("Any", settings.WORKER_DEFAULTS),
         periodic_defaults=settings.PERIODIC_DEFAULTS,
+        log_args=settings.LOG_ARGS,
     )
     if blueprint.tasks:
         app.add_tasks_from(blueprint, namespace="")

@@ -31,6 +31,7 @@ class ProcrastinateSettings(BaseSettings):
         WORKER_DEFAULTS: options of workers.
         PERIODIC_DEFAULTS: options of periodic tasks.
         READONLY_MODELS: whether the models refuse to write.
+        LOG_ARGS: whether the arguments of jobs may appear in logs.
     """
 
     ON_APP_READY: str | None = None
@@ -40,6 +41,7 @@ class ProcrastinateSettings(BaseSettings):
     WORKER_DEFAULTS: dict[str, Any] | None = None
     PERIODIC_DEFAULTS: dict[str, Any] | None = None
     READONLY_MODELS: bool = True
+    LOG_ARGS: bool = True
 
 
 settings = ProcrastinateSettings()

@@ -19,8 +19,8 @@ from procrastinate.connector import BaseAsyncConnector
 from procrastinate.contrib.django import procrastinate_app
 from procrastinate.contrib.django.django_connector import DjangoConnector
 
-# Those that make no sense here: migrations bring the tables, and the rest is no matter of a project.
-_LEFT_OUT = ("schema", "postgres", "completion")
+# Those that are no matter of a project.
+_LEFT_OUT = ("postgres", "completion")
 
 COMMANDS = {name: where for name, where in cli.COMMANDS.items() if name not in _LEFT_OUT} | {
     "healthchecks": (
