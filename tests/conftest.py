@@ -7,6 +7,7 @@ of the major version that PROCRASTINATE_TEST_PG names.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import psycopg
@@ -14,6 +15,10 @@ import pytest
 
 from procrastinate.embedded import PostgresServer
 from procrastinate.fresh_databases import NamedServer
+
+# A shell starts what it runs in the background with SIGINT ignored, and so would be the workers that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
