@@ -15,7 +15,7 @@ from psycopg.conninfo import make_conninfo
 
 from database import support
 from procrastinate import jobs, types
-from procrastinate.store import postgres
+from procrastinate.connections import Rendering
 from procrastinate.store.inspection import CountWorkers, MeasureLag
 from procrastinate.store.jobs import (
     CancelJob,
@@ -161,8 +161,8 @@ class Planner:
         self.cursor = psycopg.ClientCursor(connection)
 
     def explain(self, operation: Operation[Any], *, generic: bool) -> dict[str, Any]:
-        parameters = operation.parameters(postgres.JsonText())
-        text = postgres.statement(operation)
+        statement = Rendering().statement(operation, is_alone=True)
+        text, parameters = statement.text, statement.parameters
         explain = "explain (analyze, buffers, timing off, format json) "
         with self.connection.transaction(force_rollback=True):
             if not generic:
@@ -282,9 +282,9 @@ def test_hot_statements_are_not_planned_each_time(connection):
     worker = support.register(connection)
     for operation in hot_statements(worker):
         connection.execute("deallocate all")
-        text, parameters = postgres.statement(operation), operation.parameters(postgres.JsonText())
+        statement = Rendering().statement(operation, is_alone=True)
         for _ in range(20):
-            connection.execute(text, parameters, prepare=True)
+            connection.execute(statement.text, statement.parameters, prepare=True)
         query = "select generic_plans, custom_plans from pg_prepared_statements where name not like 'query%'"
         ((kept, made),) = connection.execute(query, prepare=False).fetchall()
         assert kept > made, f"{operation.name} ({operation.part})"

@@ -10,7 +10,7 @@ import pytest
 from database import support
 from procrastinate import exceptions, jobs, types
 from procrastinate.schema import SchemaManager
-from procrastinate.store.jobs import CancelJob, ListJobs, ReleaseJobs, RetryJob
+from procrastinate.store.jobs import CancelJob, DeferAlike, DeferJob, DeferJobs, ListJobs, ReleaseJobs, RetryJob
 from procrastinate.store.locks import OpenLocks
 from procrastinate.store.schedule import StageJobs
 from procrastinate.store.workers import RescueJobs
@@ -224,6 +224,40 @@ class TestNotifications:
         claim = support.claim(connection, worker)
         support.succeed(connection, worker, claim)
         assert received() == []
+
+    @pytest.mark.parametrize("kind", ["one", "alike", "several"])
+    def test_of_those_that_defer_at_the_same_time_one_tells_for_all(self, database, connection, listen, kind):
+        def defer(own, **changes):
+            job = support.job(**changes)
+            operations = {
+                "one": DeferJob(job=job),
+                "alike": DeferAlike(job=job, arguments=[{}, {}]),
+                "several": DeferJobs(jobs=[job, job]),
+            }
+            support.run(operations[kind], own)
+
+        received = listen()
+        defer(connection)
+        assert len(received()) == 1
+        with support.connected(database) as ringing, support.connected(database) as own:
+            # As a statement does that has inserted a job and is about to commit.
+            ringing.execute("select pg_advisory_xact_lock(hashtextextended('default', 8080))")
+            defer(connection)
+            assert received() == []
+            # Others cannot rely on that: a queue that nobody tells of, and what is for the schedule.
+            defer(connection, queue="other")
+            assert len(received()) == 1
+            defer(connection, scheduled_at=types.time_from_now({"hours": 1}))
+            assert len(received()) == 1
+            # When a transaction will be committed of which this is a part, nobody knows.
+            defer(own)
+            own.commit()
+            assert len(received()) == 1
+        # Who has begun a transaction does not keep others from telling.
+        with support.connected(database) as own:
+            defer(own)
+            defer(connection)
+            assert len(received()) == 1
 
     def test_nothing_is_sent_for_an_insert_that_was_undone(self, connection, listen):
         support.defer(connection, support.job(queueing_lock="Q"))

@@ -52,9 +52,12 @@ class Rendering:
     json: postgres.JsonText = attrs.field(factory=postgres.JsonText)
     schema: str | None = None
 
-    def statement(self, operation: Operation[Any]) -> Statement:
-        """Return the statement that asks `operation`."""
-        return Statement(postgres.statement(operation, self.schema), operation.parameters(self.json))
+    def statement(self, operation: Operation[Any], *, is_alone: bool = False) -> Statement:
+        """Return the statement that asks `operation`; `is_alone` if it is a transaction of its own."""
+        parameters = operation.parameters(self.json)
+        if operation.asks_if_alone:
+            parameters["is_alone"] = is_alone
+        return Statement(postgres.statement(operation, self.schema), parameters)
 
 
 @contextlib.contextmanager
@@ -103,10 +106,12 @@ class DriverAdapter(Adapter):
 
     def exchange(self, operation: Operation[T], rendering: Rendering) -> Exchange[T]:
         """Run an operation as a flow of statements, of which an atomic one takes several: it may have to be undone."""
-        statement = rendering.statement(operation)
         if not operation.atomic:
+            is_alone = operation.asks_if_alone and self.commits_each_statement
+            statement = rendering.statement(operation, is_alone=is_alone)
             return operation.decode((yield statement), rendering.json)
         begin, end, undo = TRANSACTION if self.commits_each_statement else SAVEPOINT
+        statement = rendering.statement(operation)
         yield begin
         try:
             answer = operation.decode((yield statement), rendering.json)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import attrs
 from typing_extensions import override
 
 from procrastinate import exceptions, jobs
 from procrastinate.store.operation import Json, Operation, Row
+
+T = TypeVar("T")
 
 # The columns of a Job, in this order, in every statement that answers with jobs.
 JOB_COLUMNS = (
@@ -53,8 +55,20 @@ def _settings(job: jobs.Job) -> dict[str, Any]:
     }
 
 
+class _Defer(Operation[T]):
+    """What the operations that insert jobs share: of those at work at the same time, one tells the workers for all.
+
+    It must be about to commit, as it is if it is alone in its transaction.
+    """
+
+    @property
+    @override
+    def asks_if_alone(self) -> bool:
+        return True
+
+
 @attrs.frozen(kw_only=True)
-class DeferJob(Operation[int]):
+class DeferJob(_Defer[int]):
     """Insert one job; answer its id. Raises AlreadyEnqueued if its queueing lock is taken by a waiting job."""
 
     job: jobs.Job
@@ -71,7 +85,7 @@ class DeferJob(Operation[int]):
 
 
 @attrs.frozen(kw_only=True)
-class DeferAlike(Operation[list[int]]):
+class DeferAlike(_Defer[list[int]]):
     """Insert jobs that differ in their arguments only, all or none; answer their ids in the same order.
 
     Raises AlreadyEnqueued if their queueing lock is taken, which it is for more than one of them.
@@ -101,7 +115,7 @@ class DeferAlike(Operation[list[int]]):
 
 
 @attrs.frozen(kw_only=True)
-class DeferJobs(Operation[list[int]]):
+class DeferJobs(_Defer[list[int]]):
     """Insert jobs, all or none; answer their ids in the same order.
 
     Raises AlreadyEnqueued if the queueing lock of one of them is taken by a waiting job or by another one of the batch.

@@ -52,6 +52,11 @@ class Operation(Generic[T]):
         """Whether `decode` may refuse what the statement did, which must then be undone."""
         return False
 
+    @property
+    def asks_if_alone(self) -> bool:
+        """Whether the statement has the parameter `is_alone`: that it is a transaction of its own."""
+        return False
+
     def parameters(self, json: Json) -> dict[str, Any]:
         """Return the statement's parameters: plain scalars and lists. JSON travels as text, for any driver."""
         return attrs.asdict(self, recurse=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -22,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 # A claimed job that has not started after this long goes back, for a worker that has time.
 PATIENCE = 0.5
+# A notification may stand for other jobs that are deferred at the same time and are still to be committed. So a worker
+# looks for them again after so many seconds.
+ECHOES = (0.02, 0.2, 1.0)
 # Rows that a claim looks at when all before them could only be parked.
 MOST_SCANNED = 1_000
 
@@ -75,6 +79,7 @@ class Fetcher(Service):
         self._scan = 0
         self._search_at = time.monotonic() + settings.stalled_worker_timeout
         self._wakeup = Wakeup()
+        self._notified_at = -math.inf
         self._is_stopping = False
         # When a job was last claimed, on the monotonic clock.
         self.last_claim: float | None = None
@@ -87,6 +92,11 @@ class Fetcher(Service):
         """Look for jobs now: this one became ready, or some."""
         self._floors.look_everywhere(job_id)
         self._wakeup.ring()
+
+    def notified(self, job_id: int | None = None) -> None:
+        """Look for jobs now and some moments later: a notification came, or some may have been missed."""
+        self._notified_at = time.monotonic()
+        self.look(job_id)
 
     def stop(self) -> None:
         """Claim nothing more; `run` returns once a claim under way has been answered."""
@@ -122,9 +132,11 @@ class Fetcher(Service):
             return PATIENCE / 2
         if not self._settings.wait and self._workload.is_idle:
             return 0.005  # outcomes or locks are being written; then one last look
+        since = time.monotonic() - self._notified_at
+        echo = next((moment - since for moment in ECHOES if moment > since), math.inf)
         if not self._looked_everywhere:
-            return FULL_SCAN_INTERVAL
-        return jittered(self._settings.fetch_job_polling_interval)
+            return min(FULL_SCAN_INTERVAL, echo)
+        return min(jittered(self._settings.fetch_job_polling_interval), echo)
 
     async def _fetch(self, wanted: int) -> FetchResult:
         floors = self._floors.for_claim()

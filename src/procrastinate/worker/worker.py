@@ -268,7 +268,7 @@ class _Life:
         until_drained: list[Service] = [completer, opener, aborts]
         if settings.listen_notify:
             queues = settings.queues
-            until_drained.append(Listener(self._connector, queues, self._look_for_jobs, stager.wake, aborts.wake))
+            until_drained.append(Listener(self._connector, queues, fetcher.notified, stager.wake, aborts.wake))
         for service in [*until_drained, fetcher, stager, housekeeping, PeriodicDeferrer(self._connector, schedule)]:
             self._start(service)
         self._vital = [fetcher, completer]

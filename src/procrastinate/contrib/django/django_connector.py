@@ -74,8 +74,9 @@ class DjangoConnector(connector.BaseAsyncConnector):
                 "DjangoConnector does not support external connections: it joins the transaction of Django's own "
                 "connection, so defer inside `transaction.atomic()`."
             )
-        statement = self._rendering.statement(operation)
         with self._errors_translated(), self._undone_if_refused(operation):
+            is_alone = not operation.atomic and postgres_connection(self.alias).get_autocommit()
+            statement = self._rendering.statement(operation, is_alone=is_alone)
             _, rows = self._execute(statement.text, statement.parameters)
             return operation.decode(rows, self._rendering.json)
 

@@ -10,4 +10,7 @@ values (
   case when %(scheduled_at)s::timestamptz > now() then 'time' end
 )
 on conflict (queueing_lock) where status = 'todo' and queueing_lock is not null do nothing
-returning id
+returning
+  id,
+  -- Read by the trigger procrastinate_jobs_notify_inserted_v1.
+  case when %(is_alone)s::boolean then set_config('procrastinate.is_alone', 'on', true) end

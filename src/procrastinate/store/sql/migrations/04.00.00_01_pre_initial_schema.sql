@@ -180,7 +180,11 @@ language sql volatile as $$
   select procrastinate_notify_v1(queue_name, jsonb_build_object('type', 'job_inserted', 'job_id', job_id))
 $$;
 
--- One notification for each statement and queue, however many rows: a notifying commit takes a cluster-wide lock.
+-- One notification for each statement and queue, however many rows. A notifying commit takes a lock of the whole
+-- cluster and holds it until the disk has written, so notifying commits go one after the other. Of those who defer to
+-- a queue at the same time, one therefore notifies for all: the one that has the queue's advisory lock. Workers know
+-- that others may be committed a moment later. That moment must be short, so only statements take part that are
+-- transactions of their own, as the setting says; others always notify.
 create function procrastinate_notify_jobs_inserted_v1() returns trigger
 language plpgsql as $$
 begin
@@ -193,7 +197,10 @@ begin
     from inserted
     where status = 'todo'
     group by queue_name, waits_for is not null
-  ) as i;
+  ) as i
+  where i.scheduled
+    or current_setting('procrastinate.is_alone', true) is distinct from 'on'
+    or pg_try_advisory_xact_lock(hashtextextended(i.queue_name, 8080));
   return null;
 end
 $$;
