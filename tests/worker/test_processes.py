@@ -198,11 +198,11 @@ def test_the_kill_and_replace_drain(database: str, connection: psycopg.Connectio
 def test_the_second_signal_ends_the_process_at_once(database: str, connection: psycopg.Connection, app) -> None:
     sample_app.sleep.defer(seconds=60)
     with start(database) as worker:
-        eventually(lambda: doing(connection) == 1)
-        worker.send_signal(signal.SIGTERM)
         assert worker.stderr is not None
-        while "Waiting for job to finish" not in worker.stderr.readline():
-            pass
+        # Not when the job is `doing`: until it has started, it would be given back.
+        assert any("Starting job" in line for line in worker.stderr)
+        worker.send_signal(signal.SIGTERM)
+        assert any("Waiting for job to finish" in line for line in worker.stderr)
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(10) == -signal.SIGTERM
     assert statuses(connection) == {"doing": 1}
