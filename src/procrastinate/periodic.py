@@ -8,15 +8,17 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
-import croniter
 from typing_extensions import Unpack
 
 from procrastinate import exceptions
 from procrastinate.jobs import Job, check_name
 from procrastinate.tasks import ConfigureTaskOptions, Task, did_you_mean, refuse_unknown_options
+
+if TYPE_CHECKING:
+    import croniter
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +53,8 @@ class PeriodicTask:
     configure_kwargs: dict[str, Any]
 
     def _croniter(self, start: float) -> croniter.croniter:
+        import croniter  # noqa: PLC0415  with dateutil 8 % of importing the app
+
         if not _DRAWN.search(self.cron):
             return croniter.croniter(self.cron, start)
         # Numbers drawn anew at each look would be no schedule, and each worker would have its own.
@@ -72,6 +76,8 @@ class PeriodicTask:
 
 
 def _ticks(step: Callable[[], float]) -> Iterator[int]:
+    import croniter  # noqa: PLC0415  as above
+
     while True:
         try:
             tick = step()
@@ -120,7 +126,7 @@ class PeriodicRegistry:
         periodic_task = PeriodicTask(task, cron, check_name(periodic_id, "periodic"), configure_kwargs)
         try:
             next_tick = periodic_task.next_tick(time.time())
-        except (croniter.CroniterError, AttributeError, TypeError):  # the latter for what is no text
+        except (ValueError, AttributeError, TypeError):  # croniter's errors; the latter two for what is no text
             raise ValueError(
                 f"{cron!r}, the schedule of task {task.name}, is no cron expression: five fields (minute hour day "
                 "month weekday), and a sixth for seconds if wanted"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import logging
+import selectors
 
 import pytest
 
@@ -107,3 +108,56 @@ async def test_a_lost_listener_says_so(kind, database, connection):
         with pytest.raises(procrastinate.exceptions.ConnectorException):
             await listener
     await connector.close_async()
+
+
+class _WatchedSelector(selectors.DefaultSelector):
+    """Tells when the event loop would sleep for seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_long_sleep = lambda: None
+
+    def select(self, timeout=None):
+        if timeout is None or timeout > 5:
+            self.on_long_sleep()
+        return super().select(timeout)
+
+
+@pytest.mark.parametrize("kind", LISTENING)
+def test_who_listens_sleeps_until_something_happens(kind, database, connection):
+    """An idle worker must not wake up ten times a second, as psycopg's `notifies` does."""
+    selector = _WatchedSelector()
+
+    async def listen():
+        connector = CONNECTORS[kind](database)
+        await connector.open_async()
+        loop = asyncio.get_running_loop()
+        is_asleep, received = asyncio.Event(), asyncio.Queue()
+
+        async def receive(*, channel, payload):
+            received.put_nowait((channel, payload))
+
+        def fall_asleep():
+            # Only once: the loop would not sleep any more if it were woken each time that it does.
+            selector.on_long_sleep = lambda: None
+            loop.call_soon_threadsafe(is_asleep.set)
+
+        def listening():
+            selector.on_long_sleep = fall_asleep
+
+        listener = asyncio.create_task(connector.listen_notify(receive, ["here", "there"], listening))
+        for payload in ("first", "second"):
+            async with asyncio.timeout(PATIENCE):
+                await is_asleep.wait()
+            is_asleep.clear()
+            selector.on_long_sleep = fall_asleep
+            connection.execute("select pg_notify('here', %s), pg_notify('there', %s)", [payload, payload])
+            async with asyncio.timeout(PATIENCE):
+                assert [await received.get(), await received.get()] == [("here", payload), ("there", payload)]
+        listener.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await listener
+        await connector.close_async()
+
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+        runner.run(listen())

@@ -195,10 +195,17 @@ def test_moved_names_with_their_drivers(name, module):
     assert getattr(procrastinate, name) is getattr(contrib, name)
 
 
-def test_importing_loads_no_driver():
-    code = "import sys, procrastinate, procrastinate.app; print([name for name in sys.modules if 'psycopg' in name])"
+@pytest.mark.parametrize(
+    ("program", "unwanted"),
+    [
+        ("procrastinate.app", ["psycopg", "psycopg_pool", "croniter", "dateutil", "click"]),
+        ("procrastinate.cli", ["psycopg", "psycopg_pool", "croniter", "dateutil", "asyncio", "rich"]),
+    ],
+)
+def test_importing_loads_nothing_heavy_that_may_not_be_needed(program, unwanted):
+    code = f"import sys, {program}; print(set({unwanted}) & sys.modules.keys() or 'nothing')"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"
+    assert result.stdout.strip() == "nothing"
 
 
 def test_errors_have_one_root_and_a_text():
