@@ -27,7 +27,11 @@ def worker_process(dsn: str, options: str = "{}") -> Iterator[subprocess.Popen[s
     """Start a worker of the sample app in a process of its own; it is killed at the end if it still runs."""
     process = subprocess.Popen(
         [sys.executable, "-c", LAUNCH, options],
-        env={**os.environ, "SAMPLE_DSN": dsn, "PYTHONPATH": str(TESTS)},
+        env={
+            **os.environ,
+            "SAMPLE_DSN": dsn,
+            "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
+        },
         stderr=subprocess.PIPE,
         text=True,
     )
