@@ -22,7 +22,7 @@ def a_job(**values):
 async def defer(store, *batch):
     batch = batch or (a_job(),)
     if len(batch) == 1:
-        return [await store.ask(jobs.DeferJob(job=batch[0]))]
+        return await store.ask(jobs.DeferJob(job=batch[0]))
     return await store.ask(jobs.DeferJobs(jobs=batch))
 
 

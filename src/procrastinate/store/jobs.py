@@ -54,8 +54,11 @@ def _settings(job: jobs.Job) -> dict[str, Any]:
 
 
 @attrs.frozen(kw_only=True)
-class DeferJob(Operation[int]):
-    """Insert one job; answer its id. Raises AlreadyEnqueued if its queueing lock is taken by a waiting job."""
+class DeferJob(Operation[list[int]]):
+    """Insert one job; answer its id, as the operations on several do.
+
+    Raises AlreadyEnqueued if its queueing lock is taken by a waiting job.
+    """
 
     job: jobs.Job
 
@@ -64,10 +67,10 @@ class DeferJob(Operation[int]):
         return {**_settings(self.job), "args": json.dumps(self.job.task_kwargs)}
 
     @override
-    def decode(self, rows: Sequence[Row], json: Json) -> int:
+    def decode(self, rows: Sequence[Row], json: Json) -> list[int]:
         if not rows:
             raise already_enqueued(self.job.queueing_lock)
-        return rows[0][0]
+        return [rows[0][0]]
 
 
 @attrs.frozen(kw_only=True)
