@@ -453,7 +453,7 @@ class JobManager:
 
 def _alike(job: jobs.Job, arguments: Sequence[Mapping[str, Any]]) -> Operation[list[int]]:
     if len(arguments) == 1:
-        return DeferJob(job=job.evolve(task_kwargs=dict(arguments[0])))
+        return DeferJob(job=job, arguments=arguments[0])
     return DeferAlike(job=job, arguments=arguments)
 
 

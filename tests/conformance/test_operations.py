@@ -81,6 +81,11 @@ class TestDefer:
         ]
         assert store.job(1)["waits_for"] == store.job(2)["waits_for"] == ("time" if at is FUTURE else None)
 
+    @pytest.mark.parametrize(("arguments", "stored"), [(None, {"a": 1}), ({}, {}), ({"b": 2}, {"b": 2})])
+    async def test_arguments_in_place_of_the_jobs_own(self, store, arguments, stored):
+        await store.ask(jobs.DeferJob(job=a_job(task_kwargs={"a": 1}), arguments=arguments))
+        assert [job.task_kwargs for job in await store.ask(jobs.ListJobs())] == [stored]
+
     async def test_what_is_no_json_is_refused(self, store):
         with pytest.raises(TypeError):
             await defer(store, a_job(task_kwargs={"a": object()}))

@@ -58,13 +58,19 @@ class DeferJob(Operation[list[int]]):
     """Insert one job; answer its id, as the operations on several do.
 
     Raises AlreadyEnqueued if its queueing lock is taken by a waiting job.
+
+    Attributes:
+        job: the job.
+        arguments: keyword arguments in place of the job's own, None for those.
     """
 
     job: jobs.Job
+    arguments: Mapping[str, Any] | None = None
 
     @override
     def parameters(self, json: Json) -> dict[str, Any]:
-        return {**_settings(self.job), "args": json.dumps(self.job.task_kwargs)}
+        arguments = self.job.task_kwargs if self.arguments is None else self.arguments
+        return {**_settings(self.job), "args": json.dumps(arguments)}
 
     @override
     def decode(self, rows: Sequence[Row], json: Json) -> list[int]:
