@@ -8,7 +8,7 @@ import procrastinate
 from bench import adapter
 from bench.tally import hit
 
-connector = procrastinate.PsycopgConnector(conninfo=adapter.URL, min_size=4, max_size=20)
+connector = procrastinate.PsycopgConnector(conninfo=adapter.URL, min_size=1, max_size=20)
 app = procrastinate.App(connector=connector)
 
 

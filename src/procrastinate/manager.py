@@ -83,11 +83,11 @@ class JobManager:
 
     def defer_job(self, job: jobs.Job, connection: Any = None) -> jobs.Job:
         """Insert a job and return it with its id. Raises AlreadyEnqueued if its queueing lock is taken."""
-        return _with_ids([job], [self._ask(DeferJob(job=job), connection)])[0]
+        return _with_ids([job], self._ask(DeferJob(job=job), connection))[0]
 
     async def defer_job_async(self, job: jobs.Job, connection: Any = None) -> jobs.Job:
         """Do as `defer_job`, asynchronously."""
-        return _with_ids([job], [await self._ask_async(DeferJob(job=job), connection)])[0]
+        return _with_ids([job], await self._ask_async(DeferJob(job=job), connection))[0]
 
     def batch_defer_jobs(self, jobs: Iterable[jobs.Job], connection: Any = None) -> list[jobs.Job]:
         """Insert jobs, all or none, and return them with their ids, in the same order.
@@ -108,13 +108,13 @@ class JobManager:
         It takes half the time of `batch_defer_jobs`. Raises AlreadyEnqueued if their queueing lock is taken, as it is
         for more than one of them.
         """
-        return self._ask(DeferAlike(job=job, arguments=arguments), connection) if arguments else []
+        return self._ask(_alike(job, arguments), connection) if arguments else []
 
     async def defer_alike_async(
         self, job: jobs.Job, arguments: Sequence[Mapping[str, Any]], connection: Any = None
     ) -> list[int]:
         """Do as `defer_alike`, asynchronously."""
-        return await self._ask_async(DeferAlike(job=job, arguments=arguments), connection) if arguments else []
+        return await self._ask_async(_alike(job, arguments), connection) if arguments else []
 
     async def defer_periodic_job(self, job: jobs.Job, periodic_id: str, defer_timestamp: int) -> int | None:
         """Insert the job of a tick and return its id, or None if this or a later tick was deferred before.
@@ -449,6 +449,12 @@ class JobManager:
             await on_notification(channel=channel, notification=notification)
 
         await self.connector.listen_notify(receive, get_channel_for_queues(queues))
+
+
+def _alike(job: jobs.Job, arguments: Sequence[Mapping[str, Any]]) -> Operation[list[int]]:
+    if len(arguments) == 1:
+        return DeferJob(job=job, arguments=arguments[0])
+    return DeferAlike(job=job, arguments=arguments)
 
 
 def _with_ids(batch: list[jobs.Job], ids: list[int]) -> list[jobs.Job]:

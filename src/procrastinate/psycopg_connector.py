@@ -13,7 +13,13 @@ from typing_extensions import override
 
 from procrastinate import connections, connector, exceptions, pooled_connector
 from procrastinate.connections.psycopg import AsyncPsycopgAdapter, lend_async, listen
-from procrastinate.sync_psycopg_connector import POOL_DEFAULTS, SyncPsycopgConnector, pool_arguments, translated
+from procrastinate.sync_psycopg_connector import (
+    POOL_DEFAULTS,
+    SyncPsycopgConnector,
+    pool_arguments,
+    pool_sizes,
+    translated,
+)
 
 # Arguments of the async pool that a sync one cannot take: they are coroutine functions, or classes of the other colour.
 ASYNC_ONLY = ("configure", "reset", "check", "reconnect_failed", "connection_class")
@@ -39,7 +45,8 @@ class PsycopgConnector(pooled_connector.AsyncPooledConnector):
             schema: where the tables are, in place of the first schema of the search_path that has them.
             pool_factory: makes the pool, in place of `psycopg_pool.AsyncConnectionPool`.
             **kwargs: for the pool: `conninfo`, `kwargs`, `min_size`, `max_size`, `timeout`, … and for its connections:
-                `host`, `port`, `dbname`, `user`, `password`, … Without any the PG* environment variables apply.
+                `host`, `port`, `dbname`, `user`, `password`, … Without any the PG* environment variables apply, and
+                there are one to four connections, as they are needed.
         """
         super().__init__(json_dumps=json_dumps, json_loads=json_loads, schema=schema)
         self._pool_factory = pool_factory
@@ -75,7 +82,9 @@ class PsycopgConnector(pooled_connector.AsyncPooledConnector):
 
     @override
     async def _make_pool(self) -> psycopg_pool.AsyncConnectionPool[Any]:
-        arguments: dict[str, Any] = {**POOL_DEFAULTS, **self._arguments, "open": False}
+        # Another kind of pool has sizes of its own: none ready, for instance.
+        sizes = pool_sizes(self._arguments) if self._pool_factory is psycopg_pool.AsyncConnectionPool else {}
+        arguments: dict[str, Any] = {**POOL_DEFAULTS, **sizes, **self._arguments, "open": False}
         pool = self._pool_factory(**arguments)
         with pooled_connector.opening(translated):
             try:

@@ -293,14 +293,16 @@ class Task(Generic[P, R, Called]):
         """
         self.blueprint.will_configure_task()
         refuse_unknown_options(options)
-        own: ConfigureTaskOptions = {
+        settings: ConfigureTaskOptions = {
             "queue": self.queue,
             "priority": self.priority,
             "lock": self.lock,
             "queueing_lock": self.queueing_lock,
         }
-        given = cast("ConfigureTaskOptions", {name: value for name, value in options.items() if value is not None})
-        deferrer = configure_task(name=self.name, job_manager=self.blueprint.job_manager, **{**own, **given})
+        if options:
+            given = {name: value for name, value in options.items() if value is not None}
+            settings = cast("ConfigureTaskOptions", {**settings, **given})
+        deferrer = configure_task(name=self.name, job_manager=self.blueprint.job_manager, **settings)
         if self.checks_arguments:
             deferrer.check_arguments = self.check_arguments
         if not (self.log_args and self.blueprint.log_args):

@@ -22,7 +22,7 @@ def a_job(**values):
 async def defer(store, *batch):
     batch = batch or (a_job(),)
     if len(batch) == 1:
-        return [await store.ask(jobs.DeferJob(job=batch[0]))]
+        return await store.ask(jobs.DeferJob(job=batch[0]))
     return await store.ask(jobs.DeferJobs(jobs=batch))
 
 
@@ -80,6 +80,11 @@ class TestDefer:
             attrs.evolve(job, id=2, status="todo", queueing_lock="z"),
         ]
         assert store.job(1)["waits_for"] == store.job(2)["waits_for"] == ("time" if at is FUTURE else None)
+
+    @pytest.mark.parametrize(("arguments", "stored"), [(None, {"a": 1}), ({}, {}), ({"b": 2}, {"b": 2})])
+    async def test_arguments_in_place_of_the_jobs_own(self, store, arguments, stored):
+        await store.ask(jobs.DeferJob(job=a_job(task_kwargs={"a": 1}), arguments=arguments))
+        assert [job.task_kwargs for job in await store.ask(jobs.ListJobs())] == [stored]
 
     async def test_what_is_no_json_is_refused(self, store):
         with pytest.raises(TypeError):

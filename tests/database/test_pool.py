@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
+import psycopg_pool
 import pytest
 
 import procrastinate
@@ -49,3 +51,32 @@ async def test_an_operation_is_one_round_trip(database, connection):
         await app.connector.execute_query_async("select pg_stat_force_next_flush()")
         after = connection.execute(count).fetchone()[0]
     assert 50 <= after - before < 60
+
+
+async def test_without_a_size_it_grows_to_what_is_needed_at_a_time(database):
+    app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=database))
+    async with app.open_async():
+        for _ in range(6):
+            await app.configure_task("task").defer_async()
+        pool = app.connector.pool
+        assert pool.get_stats()["pool_size"] == 1
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(3):
+                await stack.enter_async_context(pool.connection())
+            await app.configure_task("task").defer_async()
+        assert (pool.get_stats()["pool_size"], pool.max_size) == (4, 4)
+
+
+@pytest.mark.parametrize(("sizes", "expected"), [({}, (1, 4)), ({"max_size": 9}, (1, 9)), ({"min_size": 2}, (2, 2))])
+def test_sizes_that_are_given_hold(database, sizes, expected):
+    connector = procrastinate.SyncPsycopgConnector(conninfo=database, **sizes)
+    with procrastinate.App(connector=connector).open():
+        assert (connector.pool.min_size, connector.pool.max_size) == expected
+
+
+async def test_a_pool_of_another_kind_has_its_own_sizes(database):
+    connector = procrastinate.PsycopgConnector(
+        conninfo=database, max_size=2, pool_factory=psycopg_pool.AsyncNullConnectionPool
+    )
+    async with procrastinate.App(connector=connector).open_async() as app:
+        assert await app.configure_task("task").defer_async() == 1

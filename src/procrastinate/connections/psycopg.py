@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, LiteralString, cast
 
 import psycopg
@@ -50,7 +50,7 @@ class _PsycopgAdapter(DriverAdapter):
     @property
     @override
     def commits_each_statement(self) -> bool:
-        return self.connection.autocommit and self.connection.info.transaction_status == IDLE
+        return self.connection.autocommit and self.connection.pgconn.transaction_status == IDLE
 
     @override
     def translated(self, error: Exception) -> exceptions.ConnectorException | None:
@@ -64,9 +64,9 @@ class PsycopgAdapter(_PsycopgAdapter, SyncDriverAdapter):
 
     @override
     def execute(self, statement: Statement) -> Sequence[Row]:
-        with self.connection.cursor(row_factory=psycopg.rows.tuple_row) as cursor:
-            cursor.execute(as_query(statement.text), statement.parameters)
-            return cursor.fetchall() if cursor.description else []
+        cursor = self.connection.cursor(row_factory=psycopg.rows.tuple_row)
+        cursor.execute(as_query(statement.text), statement.parameters)
+        return cursor.fetchall() if has_rows(cursor) else []
 
     @override
     def query(self, text: str, arguments: Mapping[str, Any], json: JsonFunctions) -> list[dict[str, Any]]:
@@ -83,9 +83,9 @@ class AsyncPsycopgAdapter(_PsycopgAdapter, AsyncDriverAdapter):
 
     @override
     async def execute(self, statement: Statement) -> Sequence[Row]:
-        async with self.connection.cursor(row_factory=psycopg.rows.tuple_row) as cursor:
-            await cursor.execute(as_query(statement.text), statement.parameters)
-            return await cursor.fetchall() if cursor.description else []
+        cursor = self.connection.cursor(row_factory=psycopg.rows.tuple_row)
+        await cursor.execute(as_query(statement.text), statement.parameters)
+        return await cursor.fetchall() if has_rows(cursor) else []
 
     @override
     async def query(self, text: str, arguments: Mapping[str, Any], json: JsonFunctions) -> list[dict[str, Any]]:
@@ -110,6 +110,11 @@ def _loads(json: JsonFunctions) -> Callable[[Any], Any]:
     return functools.partial(json.loads)
 
 
+def has_rows(cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> bool:
+    """Tell whether there are rows to fetch, be it none, without having the driver describe their columns."""
+    return cursor.rownumber is not None
+
+
 def as_query(text: str) -> LiteralString:
     """Tell the type checker that this text is trusted: a file of the package, or the user's own SQL."""
     return cast("LiteralString", text)
@@ -129,75 +134,91 @@ def user_query(
 
 
 # A pool's connections begin a transaction by themselves, as users of the pool expect. What we run is one statement, or
-# begins its own transaction: without that, each takes one round trip in place of three.
-
-
-@contextlib.contextmanager
-def autocommitting(connection: psycopg.Connection[Any]) -> Generator[psycopg.Connection[Any]]:
-    """Set a connection to commit each statement, for a while. This sends nothing."""
-    if connection.autocommit:
-        yield connection
-        return
-    connection.autocommit = True
-    try:
-        yield connection
-    finally:
-        if connection.info.transaction_status == IDLE:
-            connection.autocommit = False
-        else:
-            connection.close()
-
-
-@contextlib.asynccontextmanager
-async def autocommitting_async(
-    connection: psycopg.AsyncConnection[Any],
-) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
-    """Do as `autocommitting`, asynchronously."""
-    if connection.autocommit:
-        yield connection
-        return
-    await connection.set_autocommit(True)
-    try:
-        yield connection
-    finally:
-        if connection.info.transaction_status == IDLE:
-            await connection.set_autocommit(False)
-        else:
-            await connection.close()
-
-
+# begins its own transaction: without that, each takes one round trip in place of three. To set a connection to commit
+# each statement sends nothing.
+#
 # A connection that the server closed while it was idle (a restart, a failover, pg_terminate_backend) is found out
 # before it is used: the server has said so, and it stands in the socket. The pool's own check would ask the server, a
 # second round trip for each statement, and would sleep a second or more after each closed connection that it finds. A
 # host that vanished without a word is found out by neither.
+#
+# These are classes because each job that is deferred passes here: as generators they took as long again.
 
 
-@contextlib.contextmanager
-def lend(pool: psycopg_pool.ConnectionPool[Any]) -> Generator[psycopg.Connection[Any]]:
+class lend(contextlib.AbstractContextManager["psycopg.Connection[Any]"]):  # noqa: N801  reads as a verb
     """Lend a connection of a pool, set to commit each statement, that the server has not closed."""
-    connection = pool.getconn()
-    while _is_closed(connection.pgconn):
-        pool.putconn(connection)
+
+    __slots__ = ("_commits_anyway", "_connection", "_pool")
+
+    def __init__(self, pool: psycopg_pool.ConnectionPool[Any]) -> None:
+        self._pool = pool
+
+    @override
+    def __enter__(self) -> psycopg.Connection[Any]:
+        pool = self._pool
         connection = pool.getconn()
-    try:
-        with autocommitting(connection):
-            yield connection
-    finally:
-        pool.putconn(connection)
+        while _is_closed(connection.pgconn):
+            pool.putconn(connection)
+            connection = pool.getconn()
+        self._connection = connection
+        self._commits_anyway = connection.autocommit
+        try:
+            if not self._commits_anyway:
+                connection.autocommit = True
+        except BaseException:
+            pool.putconn(connection)
+            raise
+        return connection
+
+    @override
+    def __exit__(self, *_: object) -> None:
+        connection = self._connection
+        try:
+            if not self._commits_anyway:
+                if connection.pgconn.transaction_status == IDLE:
+                    connection.autocommit = False
+                else:
+                    connection.close()
+        finally:
+            self._pool.putconn(connection)
 
 
-@contextlib.asynccontextmanager
-async def lend_async(pool: psycopg_pool.AsyncConnectionPool[Any]) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
+class lend_async(contextlib.AbstractAsyncContextManager["psycopg.AsyncConnection[Any]"]):  # noqa: N801
     """Do as `lend`, asynchronously."""
-    connection = await pool.getconn()
-    while _is_closed(connection.pgconn):
-        await pool.putconn(connection)
+
+    __slots__ = ("_commits_anyway", "_connection", "_pool")
+
+    def __init__(self, pool: psycopg_pool.AsyncConnectionPool[Any]) -> None:
+        self._pool = pool
+
+    @override
+    async def __aenter__(self) -> psycopg.AsyncConnection[Any]:
+        pool = self._pool
         connection = await pool.getconn()
-    try:
-        async with autocommitting_async(connection):
-            yield connection
-    finally:
-        await pool.putconn(connection)
+        while _is_closed(connection.pgconn):
+            await pool.putconn(connection)
+            connection = await pool.getconn()
+        self._connection = connection
+        self._commits_anyway = connection.autocommit
+        try:
+            if not self._commits_anyway:
+                await connection.set_autocommit(True)
+        except BaseException:
+            await pool.putconn(connection)
+            raise
+        return connection
+
+    @override
+    async def __aexit__(self, *_: object) -> None:
+        connection = self._connection
+        try:
+            if not self._commits_anyway:
+                if connection.pgconn.transaction_status == IDLE:
+                    await connection.set_autocommit(False)
+                else:
+                    await connection.close()
+        finally:
+            await self._pool.putconn(connection)
 
 
 def _is_closed(pgconn: psycopg.pq.abc.PGconn) -> bool:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import attrs
 from typing_extensions import override
 
 from procrastinate import exceptions, jobs
 from procrastinate.store.operation import Json, Operation, Row
-
-T = TypeVar("T")
 
 # The columns of a Job, in this order, in every statement that answers with jobs.
 JOB_COLUMNS = (
@@ -55,37 +53,43 @@ def _settings(job: jobs.Job) -> dict[str, Any]:
     }
 
 
-class _Defer(Operation[T]):
-    """What the operations that insert jobs share: of those at work at the same time, one tells the workers for all.
+class _Defer(Operation[list[int]]):
+    """What the operations that insert jobs share: of those at work at the same time, one notifies for all.
 
     It must be about to commit, as it is if it is alone in its transaction.
     """
 
-    @property
-    @override
-    def asks_if_alone(self) -> bool:
-        return True
+    asks_if_alone = True
 
 
 @attrs.frozen(kw_only=True)
-class DeferJob(_Defer[int]):
-    """Insert one job; answer its id. Raises AlreadyEnqueued if its queueing lock is taken by a waiting job."""
+class DeferJob(_Defer):
+    """Insert one job; answer its id, as the operations on several do.
+
+    Raises AlreadyEnqueued if its queueing lock is taken by a waiting job.
+
+    Attributes:
+        job: the job.
+        arguments: keyword arguments in place of the job's own, None for those.
+    """
 
     job: jobs.Job
+    arguments: Mapping[str, Any] | None = None
 
     @override
     def parameters(self, json: Json) -> dict[str, Any]:
-        return {**_settings(self.job), "args": json.dumps(self.job.task_kwargs)}
+        arguments = self.job.task_kwargs if self.arguments is None else self.arguments
+        return {**_settings(self.job), "args": json.dumps(arguments)}
 
     @override
-    def decode(self, rows: Sequence[Row], json: Json) -> int:
+    def decode(self, rows: Sequence[Row], json: Json) -> list[int]:
         if not rows:
             raise already_enqueued(self.job.queueing_lock)
-        return rows[0][0]
+        return [rows[0][0]]
 
 
 @attrs.frozen(kw_only=True)
-class DeferAlike(_Defer[list[int]]):
+class DeferAlike(_Defer):
     """Insert jobs that differ in their arguments only, all or none; answer their ids in the same order.
 
     Raises AlreadyEnqueued if their queueing lock is taken, which it is for more than one of them.
@@ -115,7 +119,7 @@ class DeferAlike(_Defer[list[int]]):
 
 
 @attrs.frozen(kw_only=True)
-class DeferJobs(_Defer[list[int]]):
+class DeferJobs(_Defer):
     """Insert jobs, all or none; answer their ids in the same order.
 
     Raises AlreadyEnqueued if the queueing lock of one of them is taken by a waiting job or by another one of the batch.

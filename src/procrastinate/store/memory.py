@@ -279,6 +279,8 @@ class MemoryStore:
     @_rows.register
     def _defer_job(self, operation: jobs.DeferJob) -> Sequence[Row]:
         job = operation.job
+        if operation.arguments is not None:
+            job = job.evolve(task_kwargs=dict(operation.arguments))
         _check_job(job)
         job_id = self._take_job_id()
         if self._is_taken(job.queueing_lock):

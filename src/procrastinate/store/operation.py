@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
 import attrs
 
@@ -35,12 +35,20 @@ class Json(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Operation(Generic[T]):
-    """One question to the store, answered with a T."""
+    """One question to the store, answered with a T.
 
-    @property
-    def name(self) -> str:
-        """The stem of the operation's SQL file: the class's name in snake case."""
-        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
+    Attributes:
+        name: the stem of the operation's SQL file: the class's name in snake case.
+        asks_if_alone: whether the statement has the parameter `is_alone`: that it is a transaction of its own.
+    """
+
+    name: ClassVar[str]
+    asks_if_alone: ClassVar[bool] = False
+
+    # Once for each class, as each call asks for it.
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
 
     @property
     def part(self) -> str | None:
@@ -50,11 +58,6 @@ class Operation(Generic[T]):
     @property
     def atomic(self) -> bool:
         """Whether `decode` may refuse what the statement did, which must then be undone."""
-        return False
-
-    @property
-    def asks_if_alone(self) -> bool:
-        """Whether the statement has the parameter `is_alone`: that it is a transaction of its own."""
         return False
 
     def parameters(self, json: Json) -> dict[str, Any]:

@@ -146,8 +146,8 @@ class Statement:
         return text, tuple(self.parameters[name] for name in names)
 
 
-def _strict_dumps(value: Any) -> str:
-    return json.dumps(value, allow_nan=False)
+# `json.dumps` makes an encoder for each call that asks for more than the default.
+_strict_dumps = json.JSONEncoder(allow_nan=False).encode
 
 
 @attrs.frozen
