@@ -78,6 +78,8 @@ class Executor:
         self._running: dict[jobs.Key, Running] = {}
         self._suspects: set[jobs.Key] = set()
         self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="procrastinate")
+        # Of which each job gets a copy: most start where another one ends, whose variables are not for them.
+        self._context = contextvars.copy_context()
         self._duration: float | None = None
         self._refill_level = 0
         self._is_starting = False
@@ -211,7 +213,8 @@ class Executor:
             self._running[claim.key] = running
             if claim.is_suspect:
                 asyncio.get_running_loop().call_later(QUARANTINE, self._end_quarantine, claim.key)
-            running.future = _start_task(self._run(running), f"process job {claim.job.task_name}[{claim.job.id}]")
+            name = f"process job {claim.job.task_name}[{claim.job.id}]"
+            running.future = _start_task(self._run(running), name, self._context.copy())
         else:
             asyncio.get_running_loop().call_soon(self._start_some)
         self._is_starting = False
@@ -357,7 +360,7 @@ def _take_first_step() -> Generator[None]:
 _OPTIONS: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
 
-def _start_task(job: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+def _start_task(job: Coroutine[Any, Any, None], name: str, context: contextvars.Context) -> asyncio.Task[None]:
     """Go on with a coroutine in a task of its own, behind its first step, which is taken here.
 
     So a task that is cancelled before it begins is cancelled within the coroutine, which can record its end. A callback
@@ -366,9 +369,10 @@ def _start_task(job: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]
     job.send(None)
     loop = asyncio.get_running_loop()
     if loop.get_task_factory() is not None:
-        return loop.create_task(job, name=name)
+        # Not every factory takes a context.
+        return context.run(loop.create_task, job, name=name)
     # Not by `create_task`, whose Python code takes nearly as long as to make the task.
-    return asyncio.Task(job, loop=loop, name=name, **_OPTIONS)
+    return asyncio.Task(job, loop=loop, name=name, context=context, **_OPTIONS)
 
 
 def _captured(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
