@@ -289,11 +289,8 @@ class Executor:
         if self.tell is not None:
             seconds = ended - running.started
             self.tell(observers.JobEnded(job=job, status=verdict.status, seconds=seconds, error=error))
-        try:
+        if error is not None or self._logger.isEnabledFor(logging.INFO):
             self._log_end(running, verdict, error, ended, result)
-        except Exception:
-            # A result or argument whose own repr fails; the job has ended all the same.
-            self._logger.exception("The end of job %s could not be logged", job.id, exc_info=job.log_args)
         self._log_debug("finish_task", "The outcome of job %s goes to the database", job)
         self._start_some()
 
@@ -322,6 +319,16 @@ class Executor:
         return {**running.extra, "action": action}
 
     def _log_end(
+        self, running: Running, verdict: Verdict, error: BaseException | None, ended: float, result: Any
+    ) -> None:
+        try:
+            self._log_outcome(running, verdict, error, ended, result)
+        except Exception:
+            # A result or argument whose own repr fails; the job has ended all the same.
+            job = running.claim.job
+            self._logger.exception("The end of job %s could not be logged", job.id, exc_info=job.log_args)
+
+    def _log_outcome(
         self, running: Running, verdict: Verdict, error: BaseException | None, ended: float, result: Any
     ) -> None:
         action, title, level = _outcome(verdict, error)
