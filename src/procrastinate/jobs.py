@@ -13,6 +13,8 @@ from typing import Any, Generic, Literal, Protocol, TypeAlias
 import attrs
 from typing_extensions import ParamSpec, TypedDict
 
+from procrastinate.types import lean_frozen
+
 logger = logging.getLogger(__name__)
 
 # The arguments of the task that a deferrer is for; any, where the task is not known.
@@ -220,7 +222,7 @@ Key: TypeAlias = tuple[int | None, int]
 SUSPECT = 2
 
 
-@attrs.frozen(kw_only=True)
+@lean_frozen(kw_only=True)
 class Claim:
     """A job that a worker holds, with the token that proves it.
 

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import importlib
 import warnings
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+import attrs
 from typing_extensions import TypedDict
+
+# For values of which each job makes one: frozen in the eyes of the type checker only, as the documentation of attrs
+# advises, for an instance that is frozen takes twice as long to make (a Verdict 1.3 µs in place of 0.6).
+if TYPE_CHECKING:
+    from attrs import frozen as lean_frozen  # pyright: ignore[reportUnusedImport]  # other modules import it
+else:
+    lean_frozen = functools.partial(attrs.define, unsafe_hash=True)
 
 JSONValue: TypeAlias = "dict[str, JSONValue] | list[JSONValue] | str | int | float | bool | None"
 JSONDict: TypeAlias = dict[str, JSONValue]

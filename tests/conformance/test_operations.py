@@ -227,15 +227,14 @@ class TestFetch:
 class TestEndOfRuns:
     async def test_finish(self, store):
         worker_id, claims = await claim(store)
-        assert await finish(store, worker_id, claims) == [jobs.Accepted(job_id=1, status="succeeded")]
+        assert await finish(store, worker_id, claims) == {1: "succeeded"}
         assert store.job(1)["attempts"] == 1
         assert store.events(1) == ["deferred", "started", "succeeded"]
 
     async def test_delete(self, store):
         worker_id, claims = await claim(store)
         verdict = jobs.Verdict(claim=claims[0], status=Status.SUCCEEDED, delete=True)
-        accepted = await store.ask(jobs.DeleteJobs(verdicts=[verdict], worker_id=worker_id))
-        assert [answer.job_id for answer in accepted] == [1]
+        assert await store.ask(jobs.DeleteJobs(verdicts=[verdict], worker_id=worker_id)) == {1: "doing"}
         assert store.job(1) is None
 
     async def test_retry(self, store):
@@ -246,7 +245,7 @@ class TestEndOfRuns:
             "ended_at": "2026-01-01T00:00:01Z",
         }
         changes = {"retry_at": FUTURE, "priority": 4, "queue": "r", "lock": "x", "report": report}
-        assert await retry(store, worker_id, claims, **changes) == [jobs.Accepted(job_id=1, status="todo")]
+        assert await retry(store, worker_id, claims, **changes) == {1: "todo"}
         row = store.job(1)
         assert (row["queue_name"], row["priority"], row["lock"], row["waits_for"]) == ("r", 4, "x", "time")
         assert (row["attempts"], row["scheduled_at"], row["attempts_log"]) == (1, FUTURE, [report])
@@ -255,25 +254,25 @@ class TestEndOfRuns:
     async def test_a_claim_that_holds_no_longer_changes_nothing(self, store):
         worker_id, claims = await claim(store)
         other = await store.worker()
-        assert await finish(store, other, claims) == []
+        assert await finish(store, other, claims) == {}
         await retry(store, worker_id, claims)
         assert len((await fetch(store, worker_id)).claims) == 1
         for operation in (jobs.FinishJobs, jobs.RetryJobs, jobs.DeleteJobs):
             verdict = jobs.Verdict(claim=claims[0], status=Status.FAILED)
-            assert await store.ask(operation(verdicts=[verdict], worker_id=worker_id)) == []
+            assert await store.ask(operation(verdicts=[verdict], worker_id=worker_id)) == {}
         assert await store.ask(jobs.ReleaseJobs(claims=claims, worker_id=worker_id)) == []
         assert await store.ask(jobs.GetJobStatus(job_id=1)) is Status.DOING
 
     async def test_a_retry_that_meets_its_sibling_fails(self, store):
         worker_id, claims = await claim(store, a_job(queueing_lock="one"))
         await defer(store, a_job(queueing_lock="one"))
-        assert await retry(store, worker_id, claims) == [jobs.Accepted(job_id=1, status="failed")]
+        assert await retry(store, worker_id, claims) == {1: "failed"}
         assert "queueing lock" in store.job(1)["attempts_log"][-1]["reason"]
 
     async def test_a_retry_that_was_aborted_fails(self, store):
         worker_id, claims = await claim(store)
         await cancel(store, 1, abort=True)
-        assert await retry(store, worker_id, claims) == [jobs.Accepted(job_id=1, status="failed")]
+        assert await retry(store, worker_id, claims) == {1: "failed"}
         assert store.job(1)["abort_requested"] is False
 
     async def test_release(self, store):
@@ -366,7 +365,7 @@ class TestFromOutside:
         worker_id, claims = await claim(store, a_job(lock="x"))
         assert (await retry_by_hand(store, 1, retry_at=FUTURE)).freed_locks == ["x"]
         assert store.job(1)["waits_for"] == "time"
-        assert await finish(store, worker_id, claims) == []
+        assert await finish(store, worker_id, claims) == {}
 
     async def test_retry_is_refused(self, store):
         worker_id, claims = await claim(store, a_job(queueing_lock="one"))
@@ -493,7 +492,7 @@ class TestWorkers:
         expected = workers.Rescued(job_id=1, task_name="t", queue="q", status="todo", lock="x", worker_id=worker_id)
         assert await rescue(store) == [expected]
         assert store.job(1)["attempts"] == 0
-        assert await finish(store, worker_id, claims) == []
+        assert await finish(store, worker_id, claims) == {}
         assert store.events(1) == ["deferred", "started", "deferred_for_retry"]
 
     async def test_a_job_that_kills_its_workers_fails(self, store):

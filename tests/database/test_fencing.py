@@ -73,13 +73,13 @@ def test_accepted_under_the_claim(connection, worker, outcome):
     (job_id,) = support.defer(connection)
     claim = support.claim(connection, worker)
     answer = support.run(outcome(claim, worker), connection)
-    assert answer == [job_id] or [accepted.job_id for accepted in answer] == [job_id]
+    assert list(answer) == [job_id]
 
 
 @each_outcome
 def test_refused_after_rescue(connection, worker, stale_claim, outcome):
     before = row(connection)
-    assert support.run(outcome(stale_claim, worker), connection) == []
+    assert not support.run(outcome(stale_claim, worker), connection)
     assert row(connection) == before
 
 
@@ -88,9 +88,9 @@ def test_refused_while_another_worker_runs_it(connection, worker, stale_claim, o
     other = support.register(connection)
     claim = support.claim(connection, other)
     before = row(connection)
-    assert support.run(outcome(stale_claim, worker), connection) == []
+    assert not support.run(outcome(stale_claim, worker), connection)
     # Nor is a guessed token of use.
-    assert support.run(outcome(claim, worker), connection) == []
+    assert not support.run(outcome(claim, worker), connection)
     assert row(connection) == before
     assert support.succeed(connection, other, claim) == [claim.job.id]
 
@@ -101,7 +101,7 @@ def test_refused_while_the_same_worker_runs_it_again(connection, worker, stale_c
     claim = support.claim(connection, worker)
     assert (claim.job.id, claim.token) == (stale_claim.job.id, stale_claim.token + 1)
     before = row(connection)
-    assert support.run(outcome(stale_claim, worker), connection) == []
+    assert not support.run(outcome(stale_claim, worker), connection)
     assert row(connection) == before
     assert support.succeed(connection, worker, claim) == [claim.job.id]
 
@@ -111,7 +111,7 @@ def test_refused_after_the_end_of_the_later_run(connection, worker, stale_claim,
     support.run(UpdateHeartbeat(worker_id=worker), connection)
     support.succeed(connection, worker, support.claim(connection, worker))
     before = row(connection)
-    assert support.run(outcome(stale_claim, worker), connection) == []
+    assert not support.run(outcome(stale_claim, worker), connection)
     assert row(connection) == before
 
 
@@ -128,7 +128,7 @@ def test_refused_after_somebody_changed_the_job_by_hand(connection, worker, outc
     claim = support.claim(connection, worker)
     assert support.run(change(claim.job.id), connection).changed
     before = row(connection)
-    assert support.run(outcome(claim, worker), connection) == []
+    assert not support.run(outcome(claim, worker), connection)
     assert row(connection) == before
 
 
@@ -144,7 +144,7 @@ def test_refused_if_decided_while_the_outcome_waits_for_the_row(database, connec
             waiting = threads.submit(support.run_patiently, outcome(claim, worker), late)
             support.wait_until_blocked(connection, late, waiting)
             rescuer.commit()
-            assert waiting.result(support.PATIENCE) == []
+            assert not waiting.result(support.PATIENCE)
     assert support.state(connection, claim.job.id) == ("todo", None)
 
 

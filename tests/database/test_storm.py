@@ -125,9 +125,9 @@ class Claimer(threading.Thread):
     def accept(self, operation, claims: list[jobs.Claim], status: jobs.Status, **settings) -> None:
         verdicts = [Verdict(claim=claim, status=status, **settings) for claim in claims]
         accepted = support.run(operation(verdicts=verdicts, worker_id=self.worker), self.connection)
-        self.check(claims, [answer.job_id for answer in accepted])
+        self.check(claims, list(accepted))
         if status is not jobs.Status.TODO:
-            self.judge.end([answer.job_id for answer in accepted])
+            self.judge.end(list(accepted))
 
     def check(self, claims: list[jobs.Claim], accepted: list[int]) -> None:
         if sorted(accepted) != sorted(claim.job.id for claim in claims):

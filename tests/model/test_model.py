@@ -383,7 +383,7 @@ def comparable(answer: Any) -> Any:
             return attrs.evolve(
                 answer, next_due_in=None if answer.next_due_in is None else round(answer.next_due_in, -3)
             )
-        case [jobs.Accepted(), *_] | [workers.Rescued(), *_]:
+        case [workers.Rescued(), *_]:
             return sorted(answer, key=lambda item: item.job_id)
         case [int(), *_]:
             return sorted(answer)

@@ -65,7 +65,7 @@ class PsycopgAdapter(_PsycopgAdapter, SyncDriverAdapter):
     @override
     def execute(self, statement: Statement) -> Sequence[Row]:
         cursor = self.connection.cursor(row_factory=psycopg.rows.tuple_row)
-        cursor.execute(as_query(statement.text), statement.parameters)
+        cursor.execute(as_query(statement.text), with_plain_arrays(statement.parameters))
         return cursor.fetchall() if has_rows(cursor) else []
 
     @override
@@ -84,7 +84,7 @@ class AsyncPsycopgAdapter(_PsycopgAdapter, AsyncDriverAdapter):
     @override
     async def execute(self, statement: Statement) -> Sequence[Row]:
         cursor = self.connection.cursor(row_factory=psycopg.rows.tuple_row)
-        await cursor.execute(as_query(statement.text), statement.parameters)
+        await cursor.execute(as_query(statement.text), with_plain_arrays(statement.parameters))
         return await cursor.fetchall() if has_rows(cursor) else []
 
     @override
@@ -118,6 +118,28 @@ def has_rows(cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> bool:
 def as_query(text: str) -> LiteralString:
     """Tell the type checker that this text is trusted: a file of the package, or the user's own SQL."""
     return cast("LiteralString", text)
+
+
+def with_plain_arrays(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of one of our statements, whose arrays all have a cast, with lists as the text of arrays.
+
+    The driver looks at each element by itself, which takes 1 to 2 µs: as much as to run the smallest job a few times.
+    """
+    return {name: _plain_array(value) for name, value in parameters.items()}
+
+
+def _plain_array(value: Any) -> Any:
+    if not isinstance(value, list):
+        return value
+    values = cast("list[Any]", value)
+    kinds = set(map(type, values))
+    if kinds == {int}:
+        return f"{{{','.join(map(str, values))}}}"
+    if kinds == {str}:
+        text = '","'.join(values)
+        if text.count('"') == 2 * (len(values) - 1) and "\\" not in text:
+            return f'{{"{text}"}}'
+    return values
 
 
 def user_query(

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from procrastinate import exceptions, jobs
 from procrastinate.store.operation import Json, Operation, Row
+from procrastinate.types import lean_frozen
 
 # The columns of a Job, in this order, in every statement that answers with jobs.
 JOB_COLUMNS = (
@@ -253,7 +254,7 @@ class FetchJobs(Operation[FetchResult]):
         )
 
 
-@attrs.frozen(kw_only=True)
+@lean_frozen(kw_only=True)
 class Verdict:
     """How the run of a claimed job ended, as the store records it.
 
@@ -277,22 +278,12 @@ class Verdict:
 
 
 @attrs.frozen(kw_only=True)
-class Accepted:
-    """A verdict that was accepted.
+class _EndJobs(Operation[dict[int, str]]):
+    """What the operations that end runs share: they answer with the statuses of the jobs, by id.
 
-    Attributes:
-        job_id: the job.
-        status: the status that it has now, which differs from the verdict's when a retry met a taken queueing lock; of
-            a deleted job, the one that it had.
+    A verdict whose claim no longer holds is missing. The status is the one that the job has now, which differs from the
+    verdict's when a retry met a taken queueing lock; of a deleted job, the one that it had.
     """
-
-    job_id: int
-    status: str
-
-
-@attrs.frozen(kw_only=True)
-class _EndJobs(Operation[list[Accepted]]):
-    """What the operations that end runs share. Verdicts whose claim no longer holds are missing from the answer."""
 
     verdicts: Sequence[Verdict]
     worker_id: int
@@ -306,8 +297,8 @@ class _EndJobs(Operation[list[Accepted]]):
         }
 
     @override
-    def decode(self, rows: Sequence[Row], json: Json) -> list[Accepted]:
-        return [Accepted(job_id=row[0], status=row[1]) for row in rows]
+    def decode(self, rows: Sequence[Row], json: Json) -> dict[int, str]:
+        return {row[0]: row[1] for row in rows}
 
 
 @attrs.frozen(kw_only=True)

@@ -6,14 +6,14 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 import attrs
 from typing_extensions import override
 
 from procrastinate import connector, exceptions, jobs, observers, types
-from procrastinate.store.jobs import Accepted, DeleteJobs, FinishJobs, RetryJobs, Verdict
+from procrastinate.store.jobs import DeleteJobs, FinishJobs, RetryJobs, Verdict
 from procrastinate.worker.service import Service, Wakeup, wait_for
 
 logger = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ class Completer(Service):
 
     async def _record(self, kind: type[FinishJobs | DeleteJobs | RetryJobs], group: list[Verdict]) -> None:
         try:
-            accepted = await self._connector.run_async(kind(verdicts=group, worker_id=self._worker_id))
+            statuses = await self._connector.run_async(kind(verdicts=group, worker_id=self._worker_id))
         except exceptions.ConnectionLost:
             self._sent_before.update(verdict.claim.key for verdict in group)
             raise
@@ -139,7 +139,7 @@ class Completer(Service):
             del self._pending[verdict.claim.key]
         if was_full and not self.is_full:
             self._followers.has_room()
-        self._follow_up(group, accepted)
+        self._follow_up(group, statuses)
 
     def _set_aside(self, verdict: Verdict, error: exceptions.ConnectorException) -> None:
         # Somebody holds its row, or a sibling took its queueing lock just now: the next try sees how that ended.
@@ -161,9 +161,7 @@ class Completer(Service):
         self._blocked[verdict.claim.key] = verdict
         self._blocked_until = time.monotonic() + BLOCKED_PAUSE
 
-    def _follow_up(self, group: Iterable[Verdict], accepted: Iterable[Accepted]) -> None:
-        statuses = {answer.job_id: answer.status for answer in accepted}
-        now = types.utcnow()
+    def _follow_up(self, group: Iterable[Verdict], statuses: Mapping[int, str]) -> None:
         for verdict in group:
             job = verdict.claim.job
             status = statuses.get(job.id or 0)
@@ -174,7 +172,8 @@ class Completer(Service):
                 self._followers.lock_freed(job.lock)
             if verdict.status is jobs.Status.TODO:
                 if status == jobs.Status.TODO.value:
-                    self._followers.job_waits_again(is_due=verdict.retry_at is None or verdict.retry_at <= now)
+                    is_due = verdict.retry_at is None or verdict.retry_at <= types.utcnow()
+                    self._followers.job_waits_again(is_due=is_due)
                 else:
                     logger.error(
                         "Job %s was to be retried but ended %s: another job with its queueing lock is waiting, or an "
