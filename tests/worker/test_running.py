@@ -231,7 +231,7 @@ async def test_arguments_that_python_cannot_read_fail_their_own_job(app) -> None
         pass
 
     fine = await task.defer_async(a=1)
-    deep = "[" * 3_000 + "]" * 3_000
+    deep = "[" * 13_000 + "]" * 13_000  # Python 3.13 reads 10,000
     inserted = await app.connector.execute_query_one_async(
         "insert into procrastinate_jobs (queue_name, task_name, args) "
         "values ('default', 'task', %(args)s::text::jsonb) returning id",
