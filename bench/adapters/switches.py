@@ -23,14 +23,14 @@ def finish_one_by_one() -> None:
     """Record each outcome by itself, at once."""
     from procrastinate.worker import completer
 
-    completer.BATCH, completer.PATIENCE = 1, 0.0
+    completer.BATCH, completer.MOST, completer.PATIENCE = 1, 1, 0.0
 
 
 def small_batches() -> None:
     """Claim ahead and record at most 50 at a time."""
     from procrastinate.worker import completer, executor
 
-    completer.BATCH, executor.MOST_AHEAD = 50, 50
+    completer.BATCH, completer.MOST, executor.MOST_AHEAD = 50, 50, 50
 
 
 def check_connections() -> None:

@@ -119,12 +119,19 @@ class Claimer(threading.Thread):
         self.accept(RetryJobs, claims, jobs.Status.TODO, retry_at=types.utcnow() - datetime.timedelta(seconds=1))
 
     def release(self, claims: list[jobs.Claim]) -> None:
-        released = support.run(ReleaseJobs(claims=claims, worker_id=self.worker), self.connection)
-        self.check(claims, released)
+        self.check(claims, self.patiently(ReleaseJobs(claims=claims, worker_id=self.worker)))
+
+    def patiently(self, operation):
+        """Try again, as workers do, where somebody holds a row for long: on a busy machine, a thread that sleeps."""
+        while True:
+            try:
+                return support.run(operation, self.connection)
+            except exceptions.LockNotAvailable:
+                continue
 
     def accept(self, operation, claims: list[jobs.Claim], status: jobs.Status, **settings) -> None:
         verdicts = [Verdict(claim=claim, status=status, **settings) for claim in claims]
-        accepted = support.run(operation(verdicts=verdicts, worker_id=self.worker), self.connection)
+        accepted = self.patiently(operation(verdicts=verdicts, worker_id=self.worker))
         self.check(claims, list(accepted))
         if status is not jobs.Status.TODO:
             self.judge.end(list(accepted))

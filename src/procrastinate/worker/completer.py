@@ -18,8 +18,11 @@ from procrastinate.worker.service import Service, Wakeup, wait_for
 
 logger = logging.getLogger(__name__)
 
-# Bigger batches gain nothing: measured, the cost per job is flat from some 300 on.
+# So many outcomes go out without waiting for more: measured, the cost per job is flat from some 300 on.
 BATCH = 500
+# When more have piled up, they go together. In batches of 500 the outcomes of a drain fell behind the claims of the same
+# worker until LIMIT stopped those: 47,900 jobs a second that were deleted, in place of 51,400.
+MOST = 2_000
 # How long an outcome may wait for company while other jobs run.
 PATIENCE = 0.005
 # Outcomes that wait while the database is away; the worker claims nothing more until there are fewer.
@@ -117,7 +120,7 @@ class Completer(Service):
         while self._pending:
             kind = _kind(next(iter(self._pending.values())))
             same = (verdict for verdict in self._pending.values() if _kind(verdict) is kind)
-            await self._record(kind, list(itertools.islice(same, BATCH)))
+            await self._record(kind, list(itertools.islice(same, MOST)))
 
     async def _record(self, kind: type[FinishJobs | DeleteJobs | RetryJobs], group: list[Verdict]) -> None:
         try:

@@ -28,7 +28,7 @@ from procrastinate.worker.settings import WorkerSettings
 # The worker claims ahead what it will start within so many seconds at its measured rate, but never more than so many
 # jobs: a worker with one-second jobs holds none that it does not run, a worker with no-op jobs hundreds.
 HORIZON = 0.05
-MOST_AHEAD = 2_000
+MOST_AHEAD = 4_000
 # How much the latest run counts in the measured duration.
 WEIGHT = 0.05
 # A suspect starts when nothing else runs, and nothing starts beside it, for so many seconds each.
