@@ -29,6 +29,8 @@ from procrastinate.worker.settings import WorkerSettings
 # jobs: a worker with one-second jobs holds none that it does not run, a worker with no-op jobs hundreds.
 HORIZON = 0.05
 MOST_AHEAD = 4_000
+# Where they collide with their locks, it claims ever less ahead, but no less than this many.
+LEAST_AHEAD = 250
 # How much the latest run counts in the measured duration.
 WEIGHT = 0.05
 # A suspect starts when nothing else runs, and nothing starts beside it, for so many seconds each.
@@ -82,6 +84,7 @@ class Executor:
         self._context = contextvars.copy_context()
         self._duration: float | None = None
         self._refill_level = 0
+        self._most_ahead = MOST_AHEAD
         self._is_starting = False
         self._is_closed = False
 
@@ -118,11 +121,22 @@ class Executor:
         ahead = 0
         if self._duration is not None:
             moving = self._settings.concurrency - held
-            ahead = min(int(moving * HORIZON / max(self._duration, 1e-6)), MOST_AHEAD)
+            ahead = min(int(moving * HORIZON / max(self._duration, 1e-6)), self._most_ahead)
         room = free + ahead - len(self._waiting)
         # In big steps: a claim of one costs nearly as much as a claim of a hundred.
         self._refill_level = (free + ahead) // 2
         return room if len(self._waiting) <= self._refill_level and room > 0 else 0
+
+    def claimed(self, count: int, *, busy_locks: int) -> None:
+        """Learn from a claim of so many jobs, which parked others behind so many locks.
+
+        What is claimed ahead holds its lock while it waits here. So with many locks in use, most of them are held by
+        this worker itself; to park a job and to wake it costs more than to run it.
+        """
+        if busy_locks > count / 10:
+            self._most_ahead = max(self._most_ahead // 2, min(LEAST_AHEAD, MOST_AHEAD))
+        else:
+            self._most_ahead = min(self._most_ahead + LEAST_AHEAD // 2, MOST_AHEAD)
 
     @property
     def keys(self) -> set[jobs.Key]:

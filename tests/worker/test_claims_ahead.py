@@ -1,0 +1,44 @@
+"""How many jobs a worker claims ahead of those that it runs."""
+
+from __future__ import annotations
+
+import pytest
+
+import procrastinate
+from procrastinate.store.jobs import FetchJobs
+from procrastinate.worker import executor
+
+
+class WatchedConnector(procrastinate.PsycopgConnector):
+    """Keeps how many jobs each claim asked for."""
+
+    def __init__(self, **settings) -> None:
+        super().__init__(**settings)
+        self.wanted: list[int] = []
+
+    async def run_async(self, operation, connection=None):
+        if isinstance(operation, FetchJobs):
+            self.wanted.append(operation.most or 0)
+        return await super().run_async(operation, connection)
+
+
+@pytest.mark.parametrize("locks", [0, 50])
+async def test_with_locks_that_collide_fewer_jobs_are_claimed_ahead(database, locks) -> None:
+    connector = WatchedConnector(conninfo=database)
+    app = procrastinate.App(connector=connector)
+
+    @app.task(name="task")
+    async def task(number):
+        pass
+
+    async with app.open_async():
+        for number in range(max(locks, 1)):
+            deferrer = task.configure(lock=f"lock {number}") if locks else task
+            await deferrer.batch_defer_async(*[{"number": number}] * (10_000 // max(locks, 1)))
+        await app.run_worker_async(wait=False, install_signal_handlers=False, listen_notify=False, concurrency=10)
+        assert (await app.job_manager.list_queues_async())[0]["succeeded"] == 10_000
+    # The first claim learns how fast the jobs are, the next ones how they collide.
+    if locks:
+        assert max(connector.wanted[6:12]) <= executor.LEAST_AHEAD + 10
+    else:
+        assert min(connector.wanted[1:4]) > 1_000
