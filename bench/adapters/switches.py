@@ -33,6 +33,13 @@ def small_batches() -> None:
     completer.BATCH, completer.MOST, executor.MOST_AHEAD = 50, 50, 50
 
 
+def arrays_by_the_driver() -> None:
+    """Have psycopg look at each element of the lists that it sends."""
+    from procrastinate.connections import psycopg
+
+    psycopg.with_plain_arrays = lambda parameters: parameters
+
+
 def check_connections() -> None:
     """Ask each connection whether it works, by a round trip, whenever the pool lends it."""
     import psycopg_pool
@@ -82,6 +89,7 @@ SWITCHES: dict[str, Callable[[], None]] = {
         claim_what_is_free,
         finish_one_by_one,
         small_batches,
+        arrays_by_the_driver,
         check_connections,
         log_every_job,
         parse_with_orjson,

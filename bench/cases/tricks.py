@@ -19,6 +19,7 @@ SWITCHES = {
     "claim_what_is_free": ("claims no more than are free", 20_000),
     "finish_one_by_one": ("records each outcome by itself", 5_000),
     "small_batches": ("claims ahead and records 50 at most", 30_000),
+    "arrays_by_the_driver": ("leaves lists to the driver", 50_000),
     "check_connections": ("asks each connection first whether it works", 50_000),
     "log_every_job": ("logs every job, to /dev/null", 20_000),
     "parse_with_orjson": ("reads arguments with orjson", 50_000),

@@ -49,6 +49,10 @@ class _PooledConnector(connector.BaseConnector):
             raise exceptions.AppNotOpen
         return self._pool
 
+    @abc.abstractmethod
+    def _translated(self, error: Exception) -> exceptions.ProcrastinateException | None:
+        """Return our error for one of the driver or of the pool, None for another kind."""
+
     def _check_pool(self, pool: Any) -> None:
         """Raise ConnectorException if the caller's pool is of no use here."""
 
@@ -117,7 +121,7 @@ class SyncPooledConnector(_PooledConnector):
 
     @abc.abstractmethod
     def _borrow(self) -> AbstractContextManager[SyncAdapter]:
-        """Lend a connection of the pool, on which each statement is committed."""
+        """Lend a connection of the pool, on which each statement is committed. Errors are the driver's."""
 
     @override
     def get_sync_connector(self) -> connector.BaseConnector:
@@ -139,10 +143,14 @@ class SyncPooledConnector(_PooledConnector):
         if pool is not None:
             self._close_pool(pool)
 
+    def _use(self, call: Callable[[SyncAdapter], T]) -> T:
+        """Lend a connection of the pool to `call`."""
+        with connections.errors_translated(self._translated), self._borrow() as adapter:
+            return call(adapter)
+
     @override
     def _run(self, operation: Operation[T]) -> T:
-        with self._borrow() as adapter:
-            return adapter.run(operation, self._rendering)
+        return self._use(lambda adapter: adapter.run(operation, self._rendering))
 
     @override
     async def _run_async(self, operation: Operation[T]) -> T:
@@ -150,11 +158,10 @@ class SyncPooledConnector(_PooledConnector):
 
     @override
     def execute_query(self, query: str, **arguments: Any) -> None:
-        with self._borrow() as adapter:
-            if arguments:
-                adapter.query(query, arguments, self._rendering.json)
-            else:
-                adapter.script(query)
+        if arguments:
+            self.execute_query_all(query, **arguments)
+        else:
+            self._use(lambda adapter: adapter.script(query))
 
     @override
     def execute_query_one(self, query: str, **arguments: Any) -> dict[str, Any]:
@@ -162,8 +169,7 @@ class SyncPooledConnector(_PooledConnector):
 
     @override
     def execute_query_all(self, query: str, **arguments: Any) -> list[dict[str, Any]]:
-        with self._borrow() as adapter:
-            return adapter.query(query, arguments, self._rendering.json)
+        return self._use(lambda adapter: adapter.query(query, arguments, self._rendering.json))
 
 
 class AsyncPooledConnector(_PooledConnector, connector.BaseAsyncConnector):
@@ -185,7 +191,7 @@ class AsyncPooledConnector(_PooledConnector, connector.BaseAsyncConnector):
 
     @abc.abstractmethod
     def _borrow(self) -> AbstractAsyncContextManager[AsyncAdapter]:
-        """Lend a connection of the pool, on which each statement is committed."""
+        """Lend a connection of the pool, on which each statement is committed. Errors are the driver's."""
 
     @abc.abstractmethod
     def _make_sync_connector(self, **pool_arguments: Any) -> connector.BaseConnector:
@@ -234,8 +240,9 @@ class AsyncPooledConnector(_PooledConnector, connector.BaseAsyncConnector):
         """Lend a connection of the pool to `call`."""
 
         async def use() -> T:
-            async with self._borrow() as adapter:
-                return await call(adapter)
+            with connections.errors_translated(self._translated):
+                async with self._borrow() as adapter:
+                    return await call(adapter)
 
         home = self._loop
         if home is None or not home.is_running() or home is asyncio.get_running_loop():

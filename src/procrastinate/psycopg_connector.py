@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import psycopg
@@ -12,7 +12,7 @@ import psycopg_pool
 from typing_extensions import override
 
 from procrastinate import connections, connector, exceptions, pooled_connector
-from procrastinate.connections.psycopg import AsyncPsycopgAdapter, lend_async, listen
+from procrastinate.connections.psycopg import lend_async, listen
 from procrastinate.sync_psycopg_connector import (
     POOL_DEFAULTS,
     SyncPsycopgConnector,
@@ -99,11 +99,12 @@ class PsycopgConnector(pooled_connector.AsyncPooledConnector):
         await pool.close()
 
     @override
-    @contextlib.asynccontextmanager
-    async def _borrow(self) -> AsyncGenerator[connections.AsyncAdapter]:
-        with connections.errors_translated(translated):
-            async with lend_async(self.pool) as connection:
-                yield AsyncPsycopgAdapter(connection)
+    def _translated(self, error: Exception) -> exceptions.ProcrastinateException | None:
+        return translated(error)
+
+    @override
+    def _borrow(self) -> contextlib.AbstractAsyncContextManager[connections.AsyncAdapter]:
+        return lend_async(self.pool)
 
     @override
     async def listen_notify(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -75,10 +75,12 @@ class SyncPsycopgConnector(pooled_connector.SyncPooledConnector):
         pool.close()
 
     @override
-    @contextlib.contextmanager
-    def _borrow(self) -> Generator[connections.SyncAdapter]:
-        with connections.errors_translated(translated), driver.lend(self.pool) as connection:
-            yield driver.PsycopgAdapter(connection)
+    def _translated(self, error: Exception) -> exceptions.ProcrastinateException | None:
+        return translated(error)
+
+    @override
+    def _borrow(self) -> contextlib.AbstractContextManager[connections.SyncAdapter]:
+        return driver.lend(self.pool)
 
 
 def translated(error: Exception) -> exceptions.ProcrastinateException | None:

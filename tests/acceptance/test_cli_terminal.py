@@ -99,6 +99,13 @@ def test_piped_output_stays_plain(procrastinate_command):
     ]
 
 
+def test_several_processes_introduce_themselves_once(start):
+    worker = start("worker", "--processes=2", "--one-shot")
+    assert worker.end() == 0
+    assert worker.screen.count("Starting worker") == 2
+    assert len(re.findall(r"^  to stop +Ctrl-C", worker.screen, re.MULTILINE)) == 1
+
+
 def test_ctrl_c_stops_a_worker(start):
     worker = start("worker")
     worker.wait_for("Starting worker")

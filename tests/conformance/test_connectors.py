@@ -193,6 +193,24 @@ async def test_the_caller_may_use_the_pool_in_transactions(make, connector):
         assert len(await connector.run(jobs.ListJobs())) == 1
 
 
+async def test_what_commits_by_itself_leaves_the_notification_to_who_is_about_to_notify(connector, database):
+    async with (
+        await psycopg.AsyncConnection.connect(database, autocommit=True) as listening,
+        await psycopg.AsyncConnection.connect(database) as ringing,
+    ):
+        await listening.execute("listen procrastinate_any_queue_v1")
+        await ringing.execute("select pg_advisory_xact_lock(hashtextextended('q', 8080))")
+        await connector.run(jobs.DeferJob(job=JOB))
+        await connector.run(jobs.DeferAlike(job=JOB, arguments=[{}, {}]))
+        await connector.run(jobs.DeferJobs(jobs=[JOB, JOB]))
+        await ringing.commit()
+        last = await connector.run(jobs.DeferJob(job=JOB))
+        async for notification in listening.notifies(timeout=20, stop_after=1):
+            assert json.loads(notification.payload)["job_id"] == last[0]
+            return
+        pytest.fail("nobody notified")
+
+
 async def test_connections_that_the_server_closed_meanwhile_are_replaced(connector, connection):
     await asyncio.gather(*[connector.run(tables.CheckConnection()) for _ in range(3)])
     others = "select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"

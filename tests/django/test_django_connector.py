@@ -2,9 +2,11 @@
 
 import asyncio
 import datetime
+import json
 import secrets
 
 import django.db
+import psycopg
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, transaction
@@ -47,6 +49,17 @@ def test_a_job_goes_with_the_transaction_that_deferred_it(db):
     with transaction.atomic():
         tasks.ship.defer(name="x")
     assert ProcrastinateJob.objects.count() == 1
+
+
+def test_only_outside_of_a_transaction_the_notification_is_left_to_another_one(db):
+    with psycopg.connect(db, autocommit=True) as listening, psycopg.connect(db) as ringing:
+        listening.execute("listen procrastinate_any_queue_v1")
+        ringing.execute("select pg_advisory_xact_lock(hashtextextended('default', 8080))")
+        tasks.ship.defer(name="x")
+        with transaction.atomic():
+            job_id = tasks.ship.defer(name="y")
+        (notification,) = listening.notifies(timeout=20, stop_after=1)
+    assert json.loads(notification.payload)["job_id"] == job_id
 
 
 def test_a_refused_batch_is_undone_and_the_transaction_goes_on(db):

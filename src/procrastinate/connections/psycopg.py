@@ -166,7 +166,7 @@ def user_query(
 # These are classes because each job that is deferred passes here: as generators they took as long again.
 
 
-class lend(contextlib.AbstractContextManager["psycopg.Connection[Any]"]):  # noqa: N801  reads as a verb
+class lend(contextlib.AbstractContextManager[PsycopgAdapter]):  # noqa: N801  reads as a verb
     """Lend a connection of a pool, set to commit each statement, that the server has not closed."""
 
     __slots__ = ("_commits_anyway", "_connection", "_pool")
@@ -175,7 +175,7 @@ class lend(contextlib.AbstractContextManager["psycopg.Connection[Any]"]):  # noq
         self._pool = pool
 
     @override
-    def __enter__(self) -> psycopg.Connection[Any]:
+    def __enter__(self) -> PsycopgAdapter:
         pool = self._pool
         connection = pool.getconn()
         while _is_closed(connection.pgconn):
@@ -189,7 +189,7 @@ class lend(contextlib.AbstractContextManager["psycopg.Connection[Any]"]):  # noq
         except BaseException:
             pool.putconn(connection)
             raise
-        return connection
+        return PsycopgAdapter(connection)
 
     @override
     def __exit__(self, *_: object) -> None:
@@ -204,7 +204,7 @@ class lend(contextlib.AbstractContextManager["psycopg.Connection[Any]"]):  # noq
             self._pool.putconn(connection)
 
 
-class lend_async(contextlib.AbstractAsyncContextManager["psycopg.AsyncConnection[Any]"]):  # noqa: N801
+class lend_async(contextlib.AbstractAsyncContextManager[AsyncPsycopgAdapter]):  # noqa: N801
     """Do as `lend`, asynchronously."""
 
     __slots__ = ("_commits_anyway", "_connection", "_pool")
@@ -213,7 +213,7 @@ class lend_async(contextlib.AbstractAsyncContextManager["psycopg.AsyncConnection
         self._pool = pool
 
     @override
-    async def __aenter__(self) -> psycopg.AsyncConnection[Any]:
+    async def __aenter__(self) -> AsyncPsycopgAdapter:
         pool = self._pool
         connection = await pool.getconn()
         while _is_closed(connection.pgconn):
@@ -227,7 +227,7 @@ class lend_async(contextlib.AbstractAsyncContextManager["psycopg.AsyncConnection
         except BaseException:
             await pool.putconn(connection)
             raise
-        return connection
+        return AsyncPsycopgAdapter(connection)
 
     @override
     async def __aexit__(self, *_: object) -> None:

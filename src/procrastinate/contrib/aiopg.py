@@ -71,15 +71,18 @@ class AiopgConnector(pooled_connector.AsyncPooledConnector):
         await pool.wait_closed()
 
     @override
+    def _translated(self, error: Exception) -> exceptions.ProcrastinateException | None:
+        return sync_driver.translated(error)
+
+    @override
     @contextlib.asynccontextmanager
     async def _borrow(self) -> AsyncGenerator[connections.AsyncAdapter]:
         pool = self.pool
-        with connections.errors_translated(sync_driver.translated):
-            connection = await _live_connection(pool)
-            try:
-                yield driver.AiopgAdapter(connection)
-            finally:
-                await pool.release(connection)
+        connection = await _live_connection(pool)
+        try:
+            yield driver.AiopgAdapter(connection)
+        finally:
+            await pool.release(connection)
 
     @override
     async def listen_notify(

@@ -74,12 +74,15 @@ class AsyncpgConnector(pooled_connector.AsyncPooledConnector):
             pool.terminate()
 
     @override
+    def _translated(self, error: Exception) -> exceptions.ProcrastinateException | None:
+        return driver.translated(error)
+
+    @override
     @contextlib.asynccontextmanager
     async def _borrow(self) -> AsyncGenerator[connections.AsyncAdapter]:
         may_have_codecs = not self._is_own_pool or not self._arguments.keys().isdisjoint(("init", "setup", "connect"))
-        with connections.errors_translated(driver.translated):
-            async with self.pool.acquire() as connection:
-                yield driver.AsyncpgAdapter(connection, may_have_codecs=may_have_codecs)
+        async with self.pool.acquire() as connection:
+            yield driver.AsyncpgAdapter(connection, may_have_codecs=may_have_codecs)
 
     @override
     async def listen_notify(

@@ -64,16 +64,19 @@ class Psycopg2Connector(pooled_connector.SyncPooledConnector):
         pool.closeall()
 
     @override
+    def _translated(self, error: Exception) -> exceptions.ProcrastinateException | None:
+        return driver.translated(error)
+
+    @override
     @contextlib.contextmanager
     def _borrow(self) -> Generator[connections.SyncAdapter]:
         pool = self.pool
-        with connections.errors_translated(driver.translated):
-            connection = _live_connection(pool)
-            try:
-                with driver.autocommitting(connection) as ready:
-                    yield driver.Psycopg2Adapter(ready)
-            finally:
-                pool.putconn(connection, close=bool(connection.closed))
+        connection = _live_connection(pool)
+        try:
+            with driver.autocommitting(connection) as ready:
+                yield driver.Psycopg2Adapter(ready)
+        finally:
+            pool.putconn(connection, close=bool(connection.closed))
 
 
 class _WaitingPool(psycopg2.pool.ThreadedConnectionPool):

@@ -90,13 +90,13 @@ class SQLAlchemyConnector(pooled_connector.SyncPooledConnector):
             pool.dispose()
 
     @override
+    def _translated(self, error: Exception) -> exceptions.ProcrastinateException | None:
+        return driver.translated(error, self.engine.dialect)
+
+    @override
     @contextlib.contextmanager
     def _borrow(self) -> Generator[connections.SyncAdapter]:
-        engine = self.engine
-        with (
-            connections.errors_translated(lambda error: driver.translated(error, engine.dialect)),
-            engine.connect() as connection,
-        ):
+        with self.engine.connect() as connection:
             yield ready(connection)
 
 
@@ -169,13 +169,15 @@ class SQLAlchemyAsyncConnector(pooled_connector.AsyncPooledConnector):
         if pool is not self._given:
             await pool.dispose()
 
+    @override
+    def _translated(self, error: Exception) -> exceptions.ProcrastinateException | None:
+        return driver.translated(error, self.engine.dialect)
+
     @contextlib.asynccontextmanager
     async def _connect(self) -> AsyncGenerator[sqlalchemy_asyncio.AsyncConnection]:
-        engine = self.engine
-        with connections.errors_translated(lambda error: driver.translated(error, engine.dialect)):
-            async with engine.connect() as connection:
-                await connection.run_sync(ready)
-                yield connection
+        async with self.engine.connect() as connection:
+            await connection.run_sync(ready)
+            yield connection
 
     @override
     @contextlib.asynccontextmanager
@@ -189,6 +191,15 @@ class SQLAlchemyAsyncConnector(pooled_connector.AsyncPooledConnector):
         on_notification: connector.Notify,
         channels: Iterable[str],
         on_listening: Callable[[], None] | None = None,
+    ) -> None:
+        with connections.errors_translated(self._translated):
+            await self._listen(on_notification, channels, on_listening)
+
+    async def _listen(
+        self,
+        on_notification: connector.Notify,
+        channels: Iterable[str],
+        on_listening: Callable[[], None] | None,
     ) -> None:
         async with self._connect() as connection:
             raw = (await connection.get_raw_connection()).driver_connection

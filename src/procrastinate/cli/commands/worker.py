@@ -124,6 +124,7 @@ def command(context: click.Context, *, queue_names: tuple[str, ...], processes: 
         given["queues"] = list(queues) or None
     global_options = context.ensure_object(loading.GlobalOptions)
     app = global_options.load_app()
+    number = 0
     if supervisor.is_supervised():
         number = supervisor.stop_with_supervisor()
         port = given.get("health_port", app.worker_defaults.get("health_port"))
@@ -135,7 +136,8 @@ def command(context: click.Context, *, queue_names: tuple[str, ...], processes: 
     _end_at_second_interrupt()
 
     async def run(app: App) -> None:
-        if global_options.logging is not None and global_options.logging.is_for_people:
+        # What is the same for all processes is said once.
+        if number == 0 and global_options.logging is not None and global_options.logging.is_for_people:
             await summary.print_summary(app, global_options.app_name, given)
         await app.run_worker_async(**given)
 
