@@ -60,6 +60,8 @@ def main() -> int:
     if arguments.fill_page:
         report.fill(PAGE)
         progress(f"filled {PAGE}")
+    if report.interrupted_in is not None:
+        return 130
     return 1 if report.miscounts else 0
 
 
@@ -111,7 +113,12 @@ def measure(stand: Stand, arguments: argparse.Namespace) -> Report:
     report = Report(options, conditions(stand, options), missing=missing)
     for case in CASES:
         if case.name in arguments.cases:
-            report.results[case.name] = run_case(stand, case, options, report)
+            try:
+                report.results[case.name] = run_case(stand, case, options, report)
+            except KeyboardInterrupt:
+                # An hour of measurements is worth keeping.
+                report.interrupted_in = case.name
+                break
             report.rows[case.name] = case.rows(report.results[case.name], options)
     return report
 

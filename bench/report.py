@@ -34,7 +34,7 @@ class Report:
         missing: peers that could not be measured, and why.
         failures: what went wrong, in sentences.
         miscounts: lost and doubled jobs, in sentences.
-        jobs: how many jobs ran under a tally.
+        interrupted_in: the case that somebody interrupted, with all that would have followed; None if nobody did.
     """
 
     options: Options
@@ -44,9 +44,13 @@ class Report:
     missing: Mapping[str, str] = attrs.field(factory=dict)
     failures: list[str] = attrs.field(factory=list)
     miscounts: list[str] = attrs.field(factory=list)
+    interrupted_in: str | None = None
 
     def markdown(self) -> str:
         """Return the table and what belongs to it."""
+        interrupted: list[str] = []
+        if self.interrupted_in is not None:
+            interrupted = [f"- Interrupted: {self.interrupted_in}, and what follows it, was not measured"]
         lines = [
             "| measure | measured | bar | |",
             "|---|---|---|---|",
@@ -56,6 +60,7 @@ class Report:
             "",
             *(f"- {line}" for line in self.conditions),
             *(f"- Not measured: {peer}: {reason}" for peer, reason in self.missing.items()),
+            *interrupted,
             *(f"- Failed: {failure.splitlines()[0]}" for failure in self.failures),
             *(f"- **Miscount**: {miscount}" for miscount in self.miscounts),
         ]
@@ -71,6 +76,7 @@ class Report:
         return {
             "conditions": list(self.conditions),
             "missing": dict(self.missing),
+            "interrupted_in": self.interrupted_in,
             "failures": self.failures,
             "miscounts": self.miscounts,
             "rows": {case: [attrs.asdict(row) for row in rows] for case, rows in self.rows.items()},

@@ -94,6 +94,31 @@ def test_miscount_is_reported_and_fails_the_command(
     assert "**Miscount**: lossy: bad: one is missing" in report.markdown()
 
 
+class Endless(Lossy):
+    """A case that somebody interrupts."""
+
+    name = "endless"
+
+    def arms(self, options: Options) -> list[Arm]:
+        def interrupt(stand: Stand) -> Measurement:
+            raise KeyboardInterrupt
+
+        return [Arm("good", interrupt)]
+
+
+def test_what_was_measured_before_an_interrupt_is_kept(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stand, "wait_for_quiet", lambda: None)
+    arguments = command.parse(["drain", "latency", "memory", "--rounds=1", "--peers=none"])
+    cases = [Lossy(), Endless(), Lossy()]
+    for case, name in zip(cases, arguments.cases, strict=True):
+        case.name = name
+    monkeypatch.setattr(command, "CASES", cases)
+    report = command.measure(stand, arguments)
+    assert list(report.rows) == ["drain"]
+    assert "| good | 2 |" in report.markdown()
+    assert "Interrupted: latency, and what follows it, was not measured" in report.markdown()
+
+
 def test_medians_and_ratios_are_of_rounds() -> None:
     def run(rate: float, foreign: float = 0.0) -> Measurement:
         return Measurement({"rate": rate, "foreign": foreign})
