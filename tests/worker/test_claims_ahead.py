@@ -39,6 +39,7 @@ async def test_with_locks_that_collide_fewer_jobs_are_claimed_ahead(database, lo
         assert (await app.job_manager.list_queues_async())[0]["succeeded"] == 10_000
     # The first claim learns how fast the jobs are, the next ones how they collide.
     if locks:
-        assert max(connector.wanted[6:12]) <= executor.LEAST_AHEAD + 10
+        # A claim that met no lock may have let it grow by half a step, now and then.
+        assert max(connector.wanted[6:12]) <= 3 * executor.LEAST_AHEAD
     else:
         assert min(connector.wanted[1:4]) > 1_000
