@@ -21,7 +21,7 @@ from procrastinate.worker.settings import WorkerSettings
 logger = logging.getLogger(__name__)
 
 # An idle worker sends one statement a second, all services together.
-SWEEP_INTERVAL = 15.0
+SWEEP_INTERVAL = 20.0
 LONGEST_RESCUE_INTERVAL = 7.5
 # How long others may take to give a sign of life after an outage: their pauses between two tries to connect.
 LONGEST_GRACE = 10.0
