@@ -20,8 +20,9 @@ logger = logging.getLogger(__name__)
 
 # So many outcomes go out without waiting for more: measured, the cost per job is flat from some 300 on.
 BATCH = 500
-# When more have piled up, they go together. In batches of 500 the outcomes of a drain fell behind the claims of the
-# same worker until LIMIT stopped those: 47,900 jobs a second that were deleted, in place of 51,400.
+# When more have piled up, they go together. In batches of 500 the outcomes of a drain fall behind the claims of the
+# same worker until LIMIT stops those. With the executor's MOST_AHEAD of 4,000, in place of 500 and 2,000, a drain that
+# deletes was 7 % faster; either alone bought nothing.
 MOST = 2_000
 # How long an outcome may wait for company while other jobs run.
 PATIENCE = 0.005

@@ -26,7 +26,7 @@ from procrastinate.worker import verdicts
 from procrastinate.worker.settings import WorkerSettings
 
 # The worker claims ahead what it will start within so many seconds at its measured rate, but never more than so many
-# jobs: a worker with one-second jobs holds none that it does not run, a worker with no-op jobs hundreds.
+# jobs: a worker with one-second jobs holds none that it does not run, a worker with no-op jobs thousands.
 HORIZON = 0.05
 MOST_AHEAD = 4_000
 # Where they collide with their locks, it claims ever less ahead, but no less than this many.
@@ -134,7 +134,7 @@ class Executor:
         this worker itself; to park a job and to wake it costs more than to run it.
         """
         if busy_locks > count / 10:
-            self._most_ahead = max(self._most_ahead // 2, min(LEAST_AHEAD, MOST_AHEAD))
+            self._most_ahead = max(self._most_ahead // 2, LEAST_AHEAD)
         else:
             self._most_ahead = min(self._most_ahead + LEAST_AHEAD // 2, MOST_AHEAD)
 

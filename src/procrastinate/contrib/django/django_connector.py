@@ -75,7 +75,7 @@ class DjangoConnector(connector.BaseAsyncConnector):
                 "connection, so defer inside `transaction.atomic()`."
             )
         with self._errors_translated(), self._undone_if_refused(operation):
-            is_alone = not operation.atomic and postgres_connection(self.alias).get_autocommit()
+            is_alone = operation.asks_if_alone and postgres_connection(self.alias).get_autocommit()
             statement = self._rendering.statement(operation, is_alone=is_alone)
             _, rows = self._execute(statement.text, statement.parameters)
             return operation.decode(rows, self._rendering.json)
