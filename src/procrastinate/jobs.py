@@ -115,7 +115,7 @@ def check_aware(
         )
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, weakref_slot=False)
 class Job:
     """One job, as it stands in the database or as it will be inserted.
 

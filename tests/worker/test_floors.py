@@ -50,7 +50,7 @@ def test_quick_claims_look_everywhere(hints: Floors, clock: Clock) -> None:
 
 
 def test_slow_claims_get_floors_by_priority(hints: Floors, clock: Clock) -> None:
-    settle(hints, clock, *claims(7, 3), *claims(5, priority=-1))
+    settle(hints, clock, *claims(3, 7), *claims(5, priority=-1))
     assert hints.for_claim() == {0: 7, -1: 5}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ from typing_extensions import override
 
 from procrastinate import exceptions, jobs
 from procrastinate.store.operation import Json, Operation, Row
-from procrastinate.types import lean_frozen
+from procrastinate.types import lean_frozen, unchecked_maker
 
 # The columns of a Job, in this order, in every statement that answers with jobs.
 JOB_COLUMNS = (
@@ -20,25 +21,14 @@ JOB_COLUMNS = (
 )
 
 
+_make_job = unchecked_maker(jobs.Job)
+
+
 def jobs_from_rows(rows: Sequence[Row], json: Json) -> list[jobs.Job]:
     """Build jobs from rows whose first columns are JOB_COLUMNS, with `args` as text."""
     arguments = json.loads_all([row[7] for row in rows])
     return [
-        jobs.Job(
-            id=row[0],
-            status=row[1],
-            queue=row[2],
-            priority=row[3],
-            lock=row[4],
-            queueing_lock=row[5],
-            task_name=row[6],
-            task_kwargs=task_kwargs,
-            scheduled_at=row[8],
-            attempts=row[9],
-            abort_requested=row[10],
-            worker_id=row[11],
-        )
-        for row, task_kwargs in zip(rows, arguments, strict=True)
+        _make_job(*row[:7], task_kwargs, *row[8:12], True) for row, task_kwargs in zip(rows, arguments, strict=True)
     ]
 
 
@@ -243,7 +233,9 @@ class FetchJobs(Operation[FetchResult]):
     @override
     def decode(self, rows: Sequence[Row], json: Json) -> FetchResult:
         claimed = [row for row in rows if row[0] is not None]
-        claimed.sort(key=lambda row: (-row[3], row[0]))
+        # By priority, and by id where that is the same: in two steps, without a call of ours for each row.
+        claimed.sort(key=operator.itemgetter(0))
+        claimed.sort(key=operator.itemgetter(3), reverse=True)
         return FetchResult(
             claims=[
                 jobs.Claim(job=job, token=row[12], rescues=row[13])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import attrs
 from typing_extensions import override
@@ -17,6 +18,8 @@ from procrastinate.store.jobs import DeleteJobs, FinishJobs, RetryJobs, Verdict
 from procrastinate.worker.service import Service, Wakeup, wait_for
 
 logger = logging.getLogger(__name__)
+
+_Kind: TypeAlias = type[FinishJobs | DeleteJobs | RetryJobs]
 
 # So many outcomes go out without waiting for more: measured, the cost per job is flat from some 300 on.
 BATCH = 500
@@ -119,11 +122,13 @@ class Completer(Service):
     async def _flush(self) -> None:
         self._is_urgent = False
         while self._pending:
-            kind = _kind(next(iter(self._pending.values())))
-            same = (verdict for verdict in self._pending.values() if _kind(verdict) is kind)
-            await self._record(kind, list(itertools.islice(same, MOST)))
+            groups: collections.defaultdict[_Kind, list[Verdict]] = collections.defaultdict(list)
+            for verdict in itertools.islice(self._pending.values(), MOST):
+                groups[_kind(verdict)].append(verdict)
+            for kind, group in groups.items():
+                await self._record(kind, group)
 
-    async def _record(self, kind: type[FinishJobs | DeleteJobs | RetryJobs], group: list[Verdict]) -> None:
+    async def _record(self, kind: _Kind, group: list[Verdict]) -> None:
         try:
             statuses = await self._connector.run_async(kind(verdicts=group, worker_id=self._worker_id))
         except exceptions.ConnectionLost:
@@ -218,7 +223,7 @@ class Completer(Service):
             )
 
 
-def _kind(verdict: Verdict) -> type[FinishJobs | DeleteJobs | RetryJobs]:
+def _kind(verdict: Verdict) -> _Kind:
     if verdict.status is jobs.Status.TODO:
         return RetryJobs
     return DeleteJobs if verdict.delete else FinishJobs

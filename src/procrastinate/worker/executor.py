@@ -8,7 +8,6 @@ import contextvars
 import functools
 import inspect
 import logging
-import sys
 import time
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
@@ -35,13 +34,22 @@ LEAST_AHEAD = 250
 WEIGHT = 0.05
 # A suspect starts when nothing else runs, and nothing starts beside it, for so many seconds each.
 QUARANTINE = 10.0
-# Jobs started before the loop gets its turn: where tasks start eagerly, each may end at once and free its slot.
+# Jobs that may end, one after another, before the event loop gets its turn.
 TURN = 100
 
 
 @attrs.define(eq=False)
 class Running:
-    """A job under way. `started` is in seconds since the epoch, `extra` what its log records carry, once made."""
+    """A job under way.
+
+    Attributes:
+        claim: the job, with the token under which it runs.
+        task: its task, once found.
+        started: when, in seconds since the epoch.
+        future: the asyncio task that waits with it, once it waits for anything.
+        abort_reason: why it was asked to stop, or None.
+        extra: what its log records carry, once made.
+    """
 
     claim: jobs.Claim
     task: Task[..., Any] | None
@@ -85,7 +93,8 @@ class Executor:
         self._duration: float | None = None
         self._refill_level = 0
         self._most_ahead = MOST_AHEAD
-        self._is_starting = False
+        # The task that starts jobs, if any is at it.
+        self._starter: asyncio.Task[None] | None = None
         self._is_closed = False
 
     # What the fetcher asks
@@ -152,14 +161,12 @@ class Executor:
     def submit(self, claims: Sequence[jobs.Claim]) -> None:
         """Take claimed jobs, to be started in this order."""
         now = time.monotonic()
-        self._waiting.extend((now, self._discreet(claim)) for claim in claims)
-        self._suspects.update(claim.key for claim in claims if claim.is_suspect)
+        discreet = {name for name in {claim.job.task_name for claim in claims} if not self._logs_args_of(name)}
+        if discreet:
+            claims = [_without_log_args(claim) if claim.job.task_name in discreet else claim for claim in claims]
+        self._waiting.extend((now, claim) for claim in claims)
+        self._suspects.update(claim.key for claim in claims if claim.rescues >= jobs.SUSPECT)
         self._start_some()
-
-    def _discreet(self, claim: jobs.Claim) -> jobs.Claim:
-        if self._logs_args_of(claim.job.task_name):
-            return claim
-        return attrs.evolve(claim, job=claim.job.evolve(log_args=False))
 
     def take_back(self, patience: float) -> list[jobs.Claim]:
         """Return the jobs that wait for a slot, if the first of them has waited for so many seconds.
@@ -213,30 +220,56 @@ class Executor:
     # Running
 
     def _start_some(self) -> None:
-        if self._is_starting or self._is_closed:
-            return  # the loop below goes on when the job has ended that it has just started
-        self._is_starting = True
-        for _ in range(TURN):
-            if not self._waiting or len(self._running) >= self._settings.concurrency:
-                break
-            if self._must_wait(*self._waiting[0]):
-                asyncio.get_running_loop().call_later(QUARANTINE, self._start_some)
-                break
-            _, claim = self._waiting.popleft()
-            running = Running(claim, None, time.time())
-            self._running[claim.key] = running
-            if claim.is_suspect:
-                asyncio.get_running_loop().call_later(QUARANTINE, self._end_quarantine, claim.key)
-            name = f"process job {claim.job.task_name}[{claim.job.id}]"
-            running.future = _start_task(self._run(running), name, self._context.copy())
-        else:
-            asyncio.get_running_loop().call_soon(self._start_some)
-        self._is_starting = False
+        """Have those that wait started, as far as there are slots; a task that is at it takes these too."""
+        # It is done before it could begin if somebody cancels whatever task there is.
+        if (self._starter is None or self._starter.done()) and self._has_next():
+            # Not by the loop, whose factory may run it at once: within itself, as often as there are slots.
+            self._starter = asyncio.Task(self._run_waiting(), loop=asyncio.get_running_loop())
+
+    async def _run_waiting(self) -> None:
+        """Run the jobs that wait, one after another, until one of them waits itself: this task is its own from then on.
+
+        So most jobs that do little never need the loop; a task for each took them 2 µs longer, out of 5.
+        """
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  for the type checker
+        rest: Awaitable[None] | None = None
+        count = 0
+        try:
+            # A job that has cancelled its task and ended must not have cancelled the next one.
+            while rest is None and not task.cancelling() and self._has_next():
+                running = self._take_next()
+                task.set_name(f"process job {running.claim.job.task_name}[{running.claim.job.id}]")
+                rest = _start(self._run(running), self._context.copy())
+                count += 1
+                if rest is not None:
+                    running.future = task
+                elif count % TURN == 0:
+                    await asyncio.sleep(0)
+        finally:
+            self._starter = None
+            self._start_some()
+        if rest is not None:
+            await rest
+
+    def _has_next(self) -> bool:
+        """Tell whether the first claim that waits may start now."""
+        if not self._waiting or len(self._running) >= self._settings.concurrency or self._is_closed:
+            return False
+        if self._suspects and self._must_wait(*self._waiting[0]):
+            asyncio.get_running_loop().call_later(QUARANTINE, self._start_some)
+            return False
+        return True
+
+    def _take_next(self) -> Running:
+        _, claim = self._waiting.popleft()
+        running = self._running[claim.key] = Running(claim, None, time.time())
+        if claim.is_suspect:
+            asyncio.get_running_loop().call_later(QUARANTINE, self._end_quarantine, claim.key)
+        return running
 
     def _must_wait(self, since: float, claim: jobs.Claim) -> bool:
         """Tell whether the first claim that waits must not start although a slot is free."""
-        if not self._suspects:
-            return False
         if not claim.is_suspect:
             return bool(self._suspects & self._running.keys())
         return bool(self._running) and time.monotonic() - since < QUARANTINE
@@ -250,12 +283,9 @@ class Executor:
         job = running.claim.job
         result, error = None, None
         try:
-            await _take_first_step()
-            self._log_debug("loaded_job_info", "Loaded job info of %s", job)
             running.task = task = self._find_task(job.task_name)
             if self._logger.isEnabledFor(logging.INFO):
-                extra = self._extra_of(running, "start_job")
-                self._logger.info("Starting job %s", extra["job"]["call_string"], extra=extra)
+                self._log_start(running)
             if self.tell is not None:
                 self.tell(observers.JobStarted(job=job))
             result = await self._call(task, running)
@@ -268,7 +298,9 @@ class Executor:
         settings = self._settings
         wrapped = bool(settings.worker_middleware or settings.task_middleware or task.task_middleware)
         if not wrapped and not task.pass_context:
-            return self._bare_call(task, functools.partial(task.func, **job.task_kwargs))
+            if task.is_async:
+                return task.func(**job.task_kwargs)
+            return self._call_in_thread(functools.partial(task.func, **job.task_kwargs))
         context = self._make_context(job, running.started, lambda: running.abort_reason)
         arguments = (context,) if task.pass_context else ()
         bare = functools.partial(task.func, *arguments, **job.task_kwargs)
@@ -305,7 +337,7 @@ class Executor:
             self.tell(observers.JobEnded(job=job, status=verdict.status, seconds=seconds, error=error))
         if error is not None or self._logger.isEnabledFor(logging.INFO):
             self._log_end(running, verdict, error, ended, result)
-        self._log_debug("finish_task", "The outcome of job %s goes to the database", job)
+            self._log_debug("finish_task", "The outcome of job %s goes to the database", job)
         self._start_some()
 
     def _log_debug(self, action: str, message: str, job: jobs.Job) -> None:
@@ -326,6 +358,11 @@ class Executor:
         )
         strategy = running.task.retry_strategy if running.task is not None else None
         return verdicts.decide(run, strategy, self._settings.delete_jobs)
+
+    def _log_start(self, running: Running) -> None:
+        self._log_debug("loaded_job_info", "Loaded job info of %s", running.claim.job)
+        extra = self._extra_of(running, "start_job")
+        self._logger.info("Starting job %s", extra["job"]["call_string"], extra=extra)
 
     def _extra_of(self, running: Running, action: str) -> dict[str, Any]:
         if running.extra is None:
@@ -371,29 +408,33 @@ class Executor:
         )
 
 
+def _start(job: Coroutine[Any, Any, None], context: contextvars.Context) -> Awaitable[None] | None:
+    """Take a coroutine's first step, in its context; return the rest of it, None if that was all."""
+    try:
+        awaited = context.run(job.send, None)
+    except StopIteration:
+        return None
+    return _go_on(job, context, awaited)
+
+
 @types.coroutine
-def _take_first_step() -> Generator[None]:
-    """Suspend a coroutine once, for `_start_task`."""
-    yield
+def _go_on(job: Coroutine[Any, Any, None], context: contextvars.Context, awaited: Any) -> Generator[Any, Any, None]:
+    """Take the other steps of a coroutine, which waits for `awaited`, in the task that awaits this."""
+    while True:
+        try:
+            value = yield awaited
+        except BaseException as error:  # noqa: BLE001  a cancellation, or what closes generators: it is the coroutine's
+            step = functools.partial(job.throw, error)
+        else:
+            step = functools.partial(job.send, value)
+        try:
+            awaited = context.run(step)
+        except StopIteration:
+            return
 
 
-# Most jobs that do little never need the loop.
-_OPTIONS: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
-
-
-def _start_task(job: Coroutine[Any, Any, None], name: str, context: contextvars.Context) -> asyncio.Task[None]:
-    """Go on with a coroutine in a task of its own, behind its first step, which is taken here.
-
-    So a task that is cancelled before it begins is cancelled within the coroutine, which can record its end. A callback
-    that looks whether it ever began would be one more turn of the loop for each job, and take 2 µs.
-    """
-    job.send(None)
-    loop = asyncio.get_running_loop()
-    if loop.get_task_factory() is not None:
-        # Not every factory takes a context.
-        return context.run(loop.create_task, job, name=name)
-    # Not by `create_task`, whose Python code takes nearly as long as to make the task.
-    return asyncio.Task(job, loop=loop, name=name, context=context, **_OPTIONS)
+def _without_log_args(claim: jobs.Claim) -> jobs.Claim:
+    return attrs.evolve(claim, job=claim.job.evolve(log_args=False))
 
 
 def _captured(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from procrastinate import jobs
 
@@ -46,15 +46,14 @@ class Floors:
         busiest = [priority for priority, _ in self._counts.most_common(MOST_FLOORS)]
         return {priority: self._settled[priority] for priority in busiest if priority in self._settled}
 
-    def claimed(self, claims: Iterable[jobs.Claim], *, looked_everywhere: bool, seconds: float) -> None:
-        """Take note of what a claim found, and of how long it took."""
+    def claimed(self, claims: Sequence[jobs.Claim], *, looked_everywhere: bool, seconds: float) -> None:
+        """Take note of what a claim found, by id within each priority, and of how long it took."""
         now = self._clock()
         if now >= self._turns_at:
             self._settled, self._earlier = self._earlier, dict(self._reached)
             self._turns_at = now + MARGIN
-        for claim in claims:
-            job_id, priority = claim.job.id or 0, claim.job.priority
-            self._counts[priority] += 1
+        self._counts.update(claim.job.priority for claim in claims)
+        for priority, job_id in {claim.job.priority: claim.job.id or 0 for claim in claims}.items():
             self._reached[priority] = max(job_id, self._reached.get(priority, 0))
         if looked_everywhere:
             self._is_needed = seconds > SLOW
