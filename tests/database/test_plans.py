@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,8 @@ from psycopg.conninfo import make_conninfo
 from database import support
 from procrastinate import jobs, types
 from procrastinate.connections import Rendering
+from procrastinate.connections.adapter import PlanKeeping
+from procrastinate.connections.psycopg import PsycopgAdapter
 from procrastinate.store.inspection import CountWorkers, MeasureLag
 from procrastinate.store.jobs import (
     CancelJob,
@@ -43,6 +46,8 @@ from procrastinate.store.workers import RescueJobs, UnregisterWorker
 
 MANY = 100_000
 BATCH = 10
+# As many as a busy worker records at a time.
+LARGE = 2_000
 
 PRIMARY_KEY = "procrastinate_jobs_pkey"
 READY = "procrastinate_jobs_ready_idx_v1"
@@ -117,6 +122,17 @@ def expectations(worker: int, running: list[int], job_id: int) -> Iterator[Expec
     yield Expectation(DeleteJobs(verdicts=finish, worker_id=worker), set(), by_id, writes)
     yield Expectation(RetryJobs(verdicts=retry, worker_id=worker), set(), by_id, writes)
     yield Expectation(ReleaseJobs(claims=claims, worker_id=worker), set(), by_id, writes)
+    # These are refused, but they are looked for.
+    others = [jobs.Claim(job=support.job(id=id_), token=1) for id_ in range(1, LARGE + 1)]
+    finish_others = [Verdict(claim=claim, status=jobs.Status.SUCCEEDED) for claim in others]
+    retry_others = [Verdict(claim=claim, status=jobs.Status.TODO, retry_at=types.utcnow()) for claim in others]
+    for large in (
+        FinishJobs(verdicts=finish_others, worker_id=worker),
+        DeleteJobs(verdicts=finish_others, worker_id=worker),
+        RetryJobs(verdicts=retry_others, worker_id=worker),
+        ReleaseJobs(claims=others, worker_id=worker),
+    ):
+        yield Expectation(large, {PRIMARY_KEY}, by_id, 15 * LARGE)
     rescue = RescueJobs(seconds_since_heartbeat=30, max_rescues=3, limit=BATCH)
     yield Expectation(rescue, {WORKER}, by_id, writes)
     yield Expectation(GetStalledJobs(queue=None, task_name=None, seconds_since_heartbeat=30), {WORKER})
@@ -265,6 +281,56 @@ def test_a_floor_steps_over_what_vacuum_may_not_clean_up(database, connection):
         everywhere, past_the_floor = touched(), touched(floors={0: job_ids[-1]})
         assert everywhere > 300
         assert past_the_floor < 100
+
+
+@pytest.mark.parametrize("generic", [False, True])
+def test_jobs_of_one_queue_do_not_matter_to_another(connection, generic):
+    """Statistics of a table with one queue say that any index finds the jobs of a queue."""
+    worker = support.register(connection)
+    connection.execute(
+        "insert into procrastinate_jobs (queue_name, task_name) select 'busy', 'task' from generate_series(1, 20000)"
+    )
+    connection.execute("vacuum analyze procrastinate_jobs")
+    for floors in ({}, {0: 5}):
+        fetch = FetchJobs(queues=["empty"], worker_id=worker, limit=BATCH, floors=floors)
+        plan = Planner(connection).explain(fetch, generic=generic)
+        assert list(faults(Expectation(fetch, {READY_BY_QUEUE}, {PRIMARY_KEY}, 50), plan)) == []
+
+
+def test_a_plan_that_was_kept_for_a_small_table_is_forgotten(connection):
+    worker = support.register(connection)
+    adapter = PsycopgAdapter(connection)
+    connection.execute("alter table procrastinate_jobs set (autovacuum_enabled = off)")
+    support.defer(connection, *[support.job()] * 20)
+    connection.execute("vacuum analyze procrastinate_jobs")
+
+    def claims_read_the_whole_table(plans: PlanKeeping) -> bool:
+        """Claim, and tell whether that was done by reading the table."""
+
+        def scans() -> int:
+            connection.execute("select pg_stat_force_next_flush()", prepare=False)
+            query = "select seq_scan from pg_stat_user_tables where relname = 'procrastinate_jobs'"
+            return support.value(connection, query)
+
+        before = scans()
+        adapter.run(FetchJobs(queues=None, worker_id=worker, limit=1), Rendering(plans=plans))
+        return scans() > before
+
+    patient, impatient = PlanKeeping(slow=60), PlanKeeping(slow=0)
+    assert all(claims_read_the_whole_table(patient) for _ in range(12))
+    support.defer(connection, *[support.job()] * 5_000)
+    # The plan is kept although there are thousands of jobs now.
+    assert claims_read_the_whole_table(patient)
+    assert claims_read_the_whole_table(impatient)
+    assert not claims_read_the_whole_table(patient)
+
+
+def test_plans_are_forgotten_now_and_then_only() -> None:
+    plans = PlanKeeping(slow=0.05, interval=60)
+    now = time.monotonic()
+    assert not plans.must_forget(now)
+    assert plans.must_forget(now - 1)
+    assert not plans.must_forget(now - 1)
 
 
 def hot_statements(worker: int) -> Iterator[Operation[Any]]:

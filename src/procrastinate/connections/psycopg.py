@@ -64,7 +64,9 @@ class PsycopgAdapter(_PsycopgAdapter, SyncDriverAdapter):
     @override
     def execute(self, statement: Statement) -> Sequence[Row]:
         cursor = self.connection.cursor(row_factory=psycopg.rows.tuple_row)
-        cursor.execute(as_query(statement.text), with_plain_arrays(statement.parameters))
+        cursor.execute(
+            as_query(statement.text), with_plain_arrays(statement.parameters), prepare=may_be_prepared(statement)
+        )
         return cursor.fetchall() if has_rows(cursor) else []
 
     @override
@@ -83,7 +85,9 @@ class AsyncPsycopgAdapter(_PsycopgAdapter, AsyncDriverAdapter):
     @override
     async def execute(self, statement: Statement) -> Sequence[Row]:
         cursor = self.connection.cursor(row_factory=psycopg.rows.tuple_row)
-        await cursor.execute(as_query(statement.text), with_plain_arrays(statement.parameters))
+        await cursor.execute(
+            as_query(statement.text), with_plain_arrays(statement.parameters), prepare=may_be_prepared(statement)
+        )
         return await cursor.fetchall() if has_rows(cursor) else []
 
     @override
@@ -112,6 +116,11 @@ def _loads(json: JsonFunctions) -> Callable[[Any], Any]:
 def has_rows(cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> bool:
     """Tell whether there are rows to fetch, be it none, without having the driver describe their columns."""
     return cursor.rownumber is not None
+
+
+def may_be_prepared(statement: Statement) -> bool | None:
+    """Return what a cursor takes: False for a statement that is to be planned anew, None to leave it to the driver."""
+    return False if statement.is_planned_anew else None
 
 
 def as_query(text: str) -> LiteralString:

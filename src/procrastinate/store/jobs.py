@@ -11,7 +11,7 @@ import attrs
 from typing_extensions import override
 
 from procrastinate import exceptions, jobs
-from procrastinate.store.operation import Json, Operation, Row
+from procrastinate.store.operation import FEW, Json, Operation, Row
 from procrastinate.types import lean_frozen, unchecked_maker
 
 # The columns of a Job, in this order, in every statement that answers with jobs.
@@ -210,6 +210,11 @@ class FetchJobs(Operation[FetchResult]):
     def part(self) -> str:
         return f"scan_{'all' if self.queues is None else 'queues'}{'_past_floors' if self.floors else ''}"
 
+    @property
+    @override
+    def is_large(self) -> bool:
+        return self.limit > FEW
+
     @override
     def parameters(self, json: Json) -> dict[str, Any]:
         lanes = sorted(self.floors, reverse=True)
@@ -280,6 +285,11 @@ class _EndJobs(Operation[dict[int, str]]):
     verdicts: Sequence[Verdict]
     worker_id: int
 
+    @property
+    @override
+    def is_large(self) -> bool:
+        return len(self.verdicts) > FEW
+
     @override
     def parameters(self, json: Json) -> dict[str, Any]:
         return {
@@ -345,6 +355,11 @@ class ReleaseJobs(Operation[list[int]]):
 
     claims: Sequence[jobs.Claim]
     worker_id: int
+
+    @property
+    @override
+    def is_large(self) -> bool:
+        return len(self.claims) > FEW
 
     @override
     def parameters(self, json: Json) -> dict[str, Any]:

@@ -135,10 +135,12 @@ class Statement:
     Attributes:
         text: SQL with `%(name)s` placeholders.
         parameters: their values, plain scalars and lists.
+        is_planned_anew: whether PostgreSQL is to make a plan for these values alone, where the driver can choose.
     """
 
     text: str
     parameters: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+    is_planned_anew: bool = False
 
     def numbered(self) -> tuple[str, tuple[Any, ...]]:
         """Return the text with `$n` placeholders, and their values in order."""

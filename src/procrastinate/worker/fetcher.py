@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -13,6 +14,7 @@ from typing_extensions import override
 
 from procrastinate import connector, jobs
 from procrastinate.store.jobs import FetchJobs, FetchResult, ReleaseJobs
+from procrastinate.store.operation import FEW
 from procrastinate.store.schedule import StageJobs
 from procrastinate.store.workers import FindClaims
 from procrastinate.worker.floors import FULL_SCAN_INTERVAL, Floors
@@ -78,6 +80,8 @@ class Fetcher(Service):
         self._floors = Floors()
         self._looked_everywhere = True
         self._scan = 0
+        # Many only after few were there: so claims that find little are statements that PostgreSQL need not plan anew.
+        self._most = FEW
         self._search_at = time.monotonic() + settings.stalled_worker_timeout
         self._wakeup = Wakeup()
         self._notified_at = -math.inf
@@ -112,8 +116,10 @@ class Fetcher(Service):
             if time.monotonic() >= self._search_at:
                 await self._find_lost_claims()
             was_quiet = self._workload.is_idle and self._all_recorded()
-            limit = self._workload.wanted() if self._may_fetch() else 0
+            limit = min(self._workload.wanted(), self._most) if self._may_fetch() else 0
             found = await self._fetch(limit) if limit else None
+            if found is not None:
+                self._most = FEW if found.scanned < min(limit, FEW) else sys.maxsize
             if found is not None and found.scanned >= limit:
                 continue  # there may be more
             if not self._settings.wait and found is not None and not found.scanned:

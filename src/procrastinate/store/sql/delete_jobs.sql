@@ -1,11 +1,11 @@
--- End runs and delete the rows. Fenced as in finish_jobs.
+-- End runs and delete the rows. Fenced and written as finish_jobs is.
 -- Expects: the primary key.
 with settings as materialized (
   -- Nobody's transaction may block a worker: give up on a row that somebody holds, and try it again later.
   select set_config('lock_timeout', '200ms', true)
 ),
 verdict as (
-  select * from unnest(%(ids)s::bigint[], %(tokens)s::integer[]) as v (id, token)
+  select * from unnest((select %(ids)s::bigint[]), (select %(tokens)s::integer[])) as v (id, token)
 )
 delete from procrastinate_jobs j
 using verdict v

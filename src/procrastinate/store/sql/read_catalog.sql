@@ -43,7 +43,8 @@ described (kind, name, definition) as (
       format_type(a.atttypid, a.atttypmod),
       case when a.attnotnull then 'not null' end,
       case when a.attidentity <> '' then 'identity ' || a.attidentity::text end,
-      'default ' || pg_get_expr(d.adbin, d.adrelid)
+      'default ' || pg_get_expr(d.adbin, d.adrelid),
+      'with ' || array_to_string(a.attoptions, ', ')
     )
   from relation r
   join pg_attribute a on a.attrelid = r.oid

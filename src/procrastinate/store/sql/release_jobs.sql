@@ -1,4 +1,4 @@
--- Give back claimed jobs that were never started: no attempt is spent. Fenced as in finish_jobs.
+-- Give back claimed jobs that were never started: no attempt is spent. Fenced and written as finish_jobs is.
 -- A job that somebody asked to abort meanwhile ends 'aborted'; one whose queueing lock was taken meanwhile is
 -- cancelled.
 -- Expects: the primary key, procrastinate_jobs_queueing_lock_idx_v1.
@@ -7,7 +7,7 @@ with settings as materialized (
   select set_config('lock_timeout', '200ms', true)
 ),
 claim as (
-  select * from unnest(%(ids)s::bigint[], %(tokens)s::integer[]) as v (id, token)
+  select * from unnest((select %(ids)s::bigint[]), (select %(tokens)s::integer[])) as v (id, token)
 ),
 -- Decided on the rows as they are once they are locked: somebody may be asking for an abort just now.
 locked as materialized (

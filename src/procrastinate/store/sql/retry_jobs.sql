@@ -1,4 +1,4 @@
--- End runs and put the jobs back to wait. Fenced as in finish_jobs.
+-- End runs and put the jobs back to wait. Fenced and written as finish_jobs is.
 -- A job whose queueing lock is taken ends 'failed' instead, and so does one that somebody asked to abort: every verdict
 -- leaves the row in a defined state. A sibling inserted meanwhile violates the unique index; the client asks again.
 -- Expects: the primary key, procrastinate_jobs_queueing_lock_idx_v1.
@@ -9,8 +9,13 @@ with settings as materialized (
 verdict as (
   select *
   from unnest(
-    %(ids)s::bigint[], %(tokens)s::integer[], %(retry_at)s::timestamptz[], %(priorities)s::integer[],
-    %(queues)s::text[], %(locks)s::text[], %(reports)s::text[]
+    (select %(ids)s::bigint[]),
+    (select %(tokens)s::integer[]),
+    (select %(retry_at)s::timestamptz[]),
+    (select %(priorities)s::integer[]),
+    (select %(queues)s::text[]),
+    (select %(locks)s::text[]),
+    (select %(reports)s::text[])
   ) as v (id, token, retry_at, priority, queue_name, lock, report)
 ),
 -- Decided on the rows as they are once they are locked: somebody may be asking for an abort just now.

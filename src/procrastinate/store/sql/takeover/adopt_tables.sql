@@ -62,6 +62,7 @@ alter table procrastinate_jobs
   add column abort_requested_at timestamptz,
   add column finalized_at timestamptz,
   add column attempts_log jsonb,
+  alter column queue_name set (n_distinct = 200),
   set (
     fillfactor = 90,
     vacuum_truncate = off,
