@@ -133,13 +133,13 @@ def with_plain_arrays(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
     The driver looks at each element by itself, which takes 1 to 2 µs: as much as to run the smallest job a few times.
     """
-    return {name: _plain_array(value) for name, value in parameters.items()}
+    return {
+        name: _plain_array(cast("list[Any]", value)) if isinstance(value, list) else value
+        for name, value in parameters.items()
+    }
 
 
-def _plain_array(value: Any) -> Any:
-    if not isinstance(value, list):
-        return value
-    values = cast("list[Any]", value)
+def _plain_array(values: list[Any]) -> Any:
     kinds = set(map(type, values))
     if kinds == {int}:
         return f"{{{','.join(map(str, values))}}}"

@@ -95,6 +95,11 @@ class DeferAlike(_Defer):
 
     @property
     @override
+    def part(self) -> str:
+        return f"conflicts_{'impossible' if self.job.queueing_lock is None else 'ignored'}"
+
+    @property
+    @override
     def atomic(self) -> bool:
         return len(self.arguments) > 1 and self.job.queueing_lock is not None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import sys
@@ -157,8 +156,7 @@ class Fetcher(Service):
             most=wanted,
         )
         started = time.monotonic()
-        # Shielded: a claim that was sent is either answered to us or its jobs have no one.
-        result = await asyncio.shield(asyncio.ensure_future(self._connector.run_async(operation)))
+        result = await self._connector.run_async(operation)
         self._floors.claimed(
             result.claims,
             looked_everywhere=self._looked_everywhere,

@@ -1,0 +1,1 @@
+-- Without a queueing lock there are none; to be prepared for them takes 0.7 µs for each job, out of 6.
