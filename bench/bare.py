@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -106,11 +109,25 @@ def copy(jobs: int) -> float:
         return time.perf_counter() - start
 
 
-def nap(jobs: int, concurrency: int) -> float:
-    """Do not touch the database: wait for a millisecond, so many at a time."""
+def nap(jobs: int, concurrency: int, wake_every: float) -> float:
+    """Do not touch the database: wait for a millisecond, so many at a time.
+
+    With `wake_every`, the event loop is woken every so many seconds, as the answers of statements would.
+    """
+
+    def wake(sender: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # until nobody listens any more
+            while True:
+                time.sleep(wake_every)
+                sender.send(b".")
 
     async def run() -> float:
         remaining = iter(range(jobs))
+        if wake_every:
+            sender, receiver = socket.socketpair()
+            receiver.setblocking(False)
+            asyncio.get_running_loop().add_reader(receiver, receiver.recv, 64)
+            threading.Thread(target=wake, args=(sender,), daemon=True).start()
 
         async def lane() -> None:
             for _ in remaining:
@@ -148,7 +165,7 @@ def main(name: str, jobs: int, *rest: str) -> None:
         claimer()
         return
     started = time.process_time()
-    seconds = nap(jobs, int(rest[0])) if name == "nap" else CEILINGS[name](jobs)
+    seconds = nap(jobs, int(rest[0]), float(rest[1])) if name == "nap" else CEILINGS[name](jobs)
     print(json.dumps({"seconds": seconds, "cpu": time.process_time() - started}))
 
 

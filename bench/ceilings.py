@@ -69,10 +69,12 @@ def bare(stand: Stand, name: str, jobs: int) -> Measurement:
         )
 
 
-def naps(stand: Stand, jobs: int, concurrency: int) -> Measurement:
-    """Wait for a millisecond so many times, without a database."""
+def naps(stand: Stand, jobs: int, concurrency: int, wake_every: float = 0.0) -> Measurement:
+    """Wait for a millisecond so many times, without a database, on a loop that is woken now and then, in seconds."""
     load = Load.now(stand.server_pid)
-    program = python(stand, None, "bench.bare", "nap", str(jobs), str(concurrency), stdout=subprocess.PIPE)
+    program = python(
+        stand, None, "bench.bare", "nap", str(jobs), str(concurrency), str(wake_every), stdout=subprocess.PIPE
+    )
     result = answer(program)
     foreign = Load.now(stand.server_pid).foreign_since(load)
     return Measurement({"jobs": jobs, "rate": jobs / result["seconds"], **result, "foreign": foreign})

@@ -93,8 +93,9 @@ class Executor:
         self._duration: float | None = None
         self._refill_level = 0
         self._most_ahead = MOST_AHEAD
-        # The task that starts jobs, if any is at it.
-        self._starter: asyncio.Task[None] | None = None
+        # The tasks that start jobs: one, or as many as there are slots while jobs wait for something themselves.
+        self._starters: set[asyncio.Task[None]] = set()
+        self._last_one_waits = False
         self._is_closed = False
 
     # What the fetcher asks
@@ -166,6 +167,8 @@ class Executor:
             claims = [_without_log_args(claim) if claim.job.task_name in discreet else claim for claim in claims]
         self._waiting.extend((now, claim) for claim in claims)
         self._suspects.update(claim.key for claim in claims if claim.rescues >= jobs.SUSPECT)
+        # Those that were cancelled before they could begin, by somebody who cancels whatever task there is.
+        self._starters.difference_update([starter for starter in self._starters if starter.done()])
         self._start_some()
 
     def take_back(self, patience: float) -> list[jobs.Claim]:
@@ -220,11 +223,13 @@ class Executor:
     # Running
 
     def _start_some(self) -> None:
-        """Have those that wait started, as far as there are slots; a task that is at it takes these too."""
-        # It is done before it could begin if somebody cancels whatever task there is.
-        if (self._starter is None or self._starter.done()) and self._has_next():
+        """Have one of those that wait started, if there is a slot. A task that is at it takes the others too."""
+        count = len(self._starters)
+        if count and (not self._last_one_waits or count >= len(self._waiting)):
+            return
+        if len(self._running) + count < self._settings.concurrency and self._has_next():
             # Not by the loop, whose factory may run it at once: within itself, as often as there are slots.
-            self._starter = asyncio.Task(self._run_waiting(), loop=asyncio.get_running_loop())
+            self._starters.add(asyncio.Task(self._run_waiting(), loop=asyncio.get_running_loop()))
 
     async def _run_waiting(self) -> None:
         """Run the jobs that wait, one after another, until one of them waits itself: this task is its own from then on.
@@ -241,13 +246,16 @@ class Executor:
                 running = self._take_next()
                 task.set_name(f"process job {running.claim.job.task_name}[{running.claim.job.id}]")
                 rest = _start(self._run(running), self._context.copy())
+                self._last_one_waits = rest is not None
                 count += 1
                 if rest is not None:
                     running.future = task
                 elif count % TURN == 0:
                     await asyncio.sleep(0)
         finally:
-            self._starter = None
+            self._starters.discard(task)
+            # Where one waits, the next will: by two each time, many slots are taken after few turns of the loop.
+            self._start_some()
             self._start_some()
         if rest is not None:
             await rest
@@ -424,11 +432,11 @@ def _go_on(job: Coroutine[Any, Any, None], context: contextvars.Context, awaited
         try:
             value = yield awaited
         except BaseException as error:  # noqa: BLE001  a cancellation, or what closes generators: it is the coroutine's
-            step = functools.partial(job.throw, error)
+            step, argument = job.throw, error
         else:
-            step = functools.partial(job.send, value)
+            step, argument = job.send, value
         try:
-            awaited = context.run(step)
+            awaited = context.run(step, argument)
         except StopIteration:
             return
 
