@@ -221,7 +221,7 @@ def test_conditions_on_counts(listed, insert_job):
 
 def test_workers(in_process, listed, connection, insert_job):
     assert in_process.run("workers").stdout == ""
-    connection.execute("insert into procrastinate_workers (name) values ('alpha')")
+    connection.execute("insert into procrastinate_workers (name, queues) values ('alpha', '{mails,bills}')")
     connection.execute(
         "insert into procrastinate_workers (last_heartbeat, started_at)"
         " values (now() - interval '2 minutes', now() - interval '1 day')"
@@ -233,9 +233,11 @@ def test_workers(in_process, listed, connection, insert_job):
     assert [worker["status"] for worker in workers] == ["alive", "stalled"]
     assert [worker["running_jobs"] for worker in workers] == [2, 0]
     assert [worker["name"] for worker in workers] == ["alpha", None]
+    assert [worker["queues"] for worker in workers] == [["mails", "bills"], None]
     assert set(workers[0]) == {
         "id",
         "name",
+        "queues",
         "status",
         "running_jobs",
         "started_at",
@@ -244,9 +246,9 @@ def test_workers(in_process, listed, connection, insert_job):
     }
     assert [worker["status"] for worker in listed("workers", "--stalled-after", "100000")[0]] == ["alive", "alive"]
     header, alpha, nameless = in_process.run("workers").stdout.splitlines()
-    assert header.split() == ["ID", "NAME", "STATUS", "RUNNING", "HEARTBEAT", "STARTED"]
-    assert alpha.split()[:4] == ["1", "alpha", "alive", "2"]
-    assert nameless.split()[:3] == ["2", "stalled", "0"]
+    assert header.split() == ["ID", "NAME", "QUEUES", "STATUS", "RUNNING", "HEARTBEAT", "STARTED"]
+    assert alpha.split()[:6] == ["1", "alpha", "mails,", "bills", "alive", "2"]
+    assert nameless.split()[:4] == ["2", "all", "stalled", "0"]
     assert "2 min" in nameless
     assert "more workers" in listed("workers", "--limit", "1")[1]
 

@@ -474,10 +474,30 @@ class TestWorkers:
         silent, alive = await store.worker(), await store.worker()
         store.set_heartbeat(silent, PAST)
         assert await store.ask(workers.PruneStalledWorkers(seconds_since_heartbeat=60)) == [silent]
-        assert await store.ask(workers.UpdateHeartbeat(worker_id=alive))
-        assert not await store.ask(workers.UpdateHeartbeat(worker_id=silent))
-        assert not await store.ask(workers.UpdateHeartbeat(worker_id=silent, revive=True))
-        assert await store.ask(workers.UpdateHeartbeat(worker_id=silent))
+        assert (await store.ask(workers.UpdateHeartbeat(worker_id=alive))).was_known
+        assert not (await store.ask(workers.UpdateHeartbeat(worker_id=silent))).was_known
+        assert not (await store.ask(workers.UpdateHeartbeat(worker_id=silent, revive=True))).was_known
+        assert (await store.ask(workers.UpdateHeartbeat(worker_id=silent))).was_known
+
+    async def test_a_beat_tells_the_place_among_those_who_serve_a_queue_of_its_own(self, store):
+        async def register(*queues: str) -> int:
+            return await store.ask(workers.RegisterWorker(queues=queues or None))
+
+        mails, both, other, all_queues = (
+            await register("mails"),
+            await register("mails", "bills"),
+            await register("other"),
+            await register(),
+        )
+
+        async def beat(worker_id: int, *queues: str) -> tuple[int, int]:
+            answer = await store.ask(workers.UpdateHeartbeat(worker_id=worker_id, queues=queues or None))
+            return answer.place, answer.workers
+
+        assert await beat(mails, "mails") == (0, 3)
+        assert await beat(both, "mails", "bills") == (1, 3)
+        assert await beat(other, "other") == (0, 2)
+        assert await beat(all_queues) == (3, 4)
 
     async def test_a_beat_counts(self, store):
         worker_id = await store.worker()

@@ -97,7 +97,7 @@ def test_refused_while_another_worker_runs_it(connection, worker, stale_claim, o
 
 @each_outcome
 def test_refused_while_the_same_worker_runs_it_again(connection, worker, stale_claim, outcome):
-    assert support.run(UpdateHeartbeat(worker_id=worker), connection)
+    assert support.run(UpdateHeartbeat(worker_id=worker), connection).was_known
     claim = support.claim(connection, worker)
     assert (claim.job.id, claim.token) == (stale_claim.job.id, stale_claim.token + 1)
     before = row(connection)
@@ -177,10 +177,10 @@ def test_a_removed_worker_claims_nothing_until_it_is_back(connection, worker):
     support.defer(connection)
     assert support.fetch(connection, worker).scanned == 0
     assert support.fetch(connection, worker, queues=["default"]).scanned == 0
-    assert not support.run(UpdateHeartbeat(worker_id=worker), connection)
+    assert not support.run(UpdateHeartbeat(worker_id=worker), connection).was_known
     assert support.fetch(connection, worker).scanned == 0
-    assert not support.run(UpdateHeartbeat(worker_id=worker, revive=True), connection)
-    assert support.run(UpdateHeartbeat(worker_id=worker), connection)
+    assert not support.run(UpdateHeartbeat(worker_id=worker, revive=True), connection).was_known
+    assert support.run(UpdateHeartbeat(worker_id=worker), connection).was_known
     assert len(support.fetch(connection, worker).claims) == 1
 
 

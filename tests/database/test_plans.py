@@ -301,8 +301,6 @@ def test_a_plan_that_was_kept_for_a_small_table_is_forgotten(connection):
     worker = support.register(connection)
     adapter = PsycopgAdapter(connection)
     connection.execute("alter table procrastinate_jobs set (autovacuum_enabled = off)")
-    support.defer(connection, *[support.job()] * 20)
-    connection.execute("vacuum analyze procrastinate_jobs")
 
     def claims_read_the_whole_table(plans: PlanKeeping) -> bool:
         """Claim, and tell whether that was done by reading the table."""
@@ -317,10 +315,18 @@ def test_a_plan_that_was_kept_for_a_small_table_is_forgotten(connection):
         return scans() > before
 
     patient, impatient = PlanKeeping(slow=60), PlanKeeping(slow=0)
-    assert all(claims_read_the_whole_table(patient) for _ in range(12))
-    support.defer(connection, *[support.job()] * 5_000)
-    # The plan is kept although there are thousands of jobs now.
-    assert claims_read_the_whole_table(patient)
+
+    def the_table_grows() -> bool:
+        """Have a plan kept for a few jobs, insert thousands, and tell whether it is kept still."""
+        connection.execute("truncate procrastinate_jobs")
+        support.defer(connection, *[support.job()] * 20)
+        connection.execute("vacuum analyze procrastinate_jobs")
+        assert all(claims_read_the_whole_table(patient) for _ in range(12))
+        support.defer(connection, *[support.job()] * 5_000)
+        return claims_read_the_whole_table(patient)
+
+    # Whatever else happens in the cluster may have the server forget all plans in between, but not each time.
+    assert any(the_table_grows() for _ in range(5))
     assert claims_read_the_whole_table(impatient)
     assert not claims_read_the_whole_table(patient)
 

@@ -12,7 +12,7 @@ PHASES = {
     "claim": "set status = 'doing'",
     "finish": "v.status::procrastinate_job_status",
     "heartbeat": "set last_heartbeat = now()",
-    "register": "insert into procrastinate_workers (name)",
+    "register": "insert into procrastinate_workers (name, queues)",
     "unregister": "delete from procrastinate_workers",
     "listen": "listen ",
 }

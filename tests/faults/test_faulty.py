@@ -93,7 +93,7 @@ def test_side_connector_follows_the_plan(inner):
     assert side is not None
     with pytest.raises(exceptions.ConnectionLost):
         side.run(UpdateHeartbeat(worker_id=worker_id))
-    assert side.run(UpdateHeartbeat(worker_id=worker_id)) is True
+    assert side.run(UpdateHeartbeat(worker_id=worker_id)).was_known
 
 
 # A worker

@@ -137,7 +137,7 @@ def test_cut_after_bytes(proxy: FaultProxy):
 @pytest.mark.parametrize("autocommit", [True, False])
 def test_the_ambiguous_commit(proxy: FaultProxy, autocommit: bool):
     proxy.add(wire_faults.SwallowAnswer(at="register", times=1))
-    insert = "insert into procrastinate_workers (name) values ('x')"
+    insert = "insert into procrastinate_workers (name, queues) values ('x', null)"
     with connect(proxy) as connection:
         connection.autocommit = autocommit
         connection.execute("select 1")

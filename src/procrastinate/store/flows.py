@@ -48,7 +48,7 @@ def fetch_one(queues: Sequence[str] | None, worker_id: int) -> Flow[jobs.Job | N
         if result.claims:
             return result.claims[0].job
         if not result.scanned:
-            if not (yield from ask(UpdateHeartbeat(worker_id=worker_id))):
+            if not (yield from ask(UpdateHeartbeat(worker_id=worker_id))).was_known:
                 raise exceptions.ConnectorException(f"No worker is registered with id {worker_id}")
             return None
 

@@ -107,6 +107,7 @@ class WorkerRecord:
         last_heartbeat: its latest sign of life.
         silence: seconds since then, by the database's clock.
         running: how many jobs it runs.
+        queues: which queues it serves, None for all.
     """
 
     id: int
@@ -115,6 +116,7 @@ class WorkerRecord:
     last_heartbeat: datetime.datetime
     silence: float
     running: int
+    queues: list[str] | None
 
 
 @attrs.frozen(kw_only=True)
@@ -127,7 +129,13 @@ class ListWorkers(Operation[list[WorkerRecord]]):
     def decode(self, rows: Sequence[Row], json: Json) -> list[WorkerRecord]:
         return [
             WorkerRecord(
-                id=row[0], name=row[1], started_at=row[2], last_heartbeat=row[3], silence=row[4], running=row[5]
+                id=row[0],
+                name=row[1],
+                started_at=row[2],
+                last_heartbeat=row[3],
+                silence=row[4],
+                running=row[5],
+                queues=row[6],
             )
             for row in rows
         ]

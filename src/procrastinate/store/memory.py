@@ -117,7 +117,7 @@ class MemoryStore:
         with self._mutex:
             self.jobs: dict[int, JobRow] = {}
             self.workers: dict[int, datetime.datetime] = {}
-            self._registrations: dict[int, tuple[str | None, datetime.datetime]] = {}
+            self._registrations: dict[int, tuple[str | None, datetime.datetime, list[str] | None]] = {}
             self.periodic_defers: dict[tuple[str, str], int] = {}
             self.chores: dict[str, datetime.datetime] = {}
             self.table_exists = True
@@ -654,7 +654,8 @@ class MemoryStore:
     def _register_worker(self, operation: workers.RegisterWorker) -> Sequence[Row]:
         self._last_worker_id += 1
         self.workers[self._last_worker_id] = self._at
-        self._registrations[self._last_worker_id] = (operation.worker_name, self._at)
+        queues = None if operation.queues is None else list(operation.queues)
+        self._registrations[self._last_worker_id] = (operation.worker_name, self._at, queues)
         return [(self._last_worker_id,)]
 
     @_rows.register
@@ -663,8 +664,8 @@ class MemoryStore:
         for worker_id, heartbeat in sorted(self.workers.items())[: operation.limit]:
             running = len(self._find(status="doing", worker_id=worker_id))
             silence = (self._at - heartbeat).total_seconds()
-            name, started_at = self._registrations.get(worker_id, (None, heartbeat))
-            answer.append((worker_id, name, started_at, heartbeat, silence, running))
+            name, started_at, queues = self._registrations.get(worker_id, (None, heartbeat, None))
+            answer.append((worker_id, name, started_at, heartbeat, silence, running, queues))
         return answer
 
     @_rows.register
@@ -677,11 +678,17 @@ class MemoryStore:
     @_rows.register
     def _update_heartbeat(self, operation: workers.UpdateHeartbeat) -> Sequence[Row]:
         is_there = operation.worker_id in self.workers
+        queues = None if operation.queues is None else list(operation.queues)
+        others = [
+            worker_id
+            for worker_id in self.workers
+            if queues is None or (served := self._registrations[worker_id][2]) is None or set(queues) & set(served)
+        ]
         if not is_there and operation.revive:
-            self._registrations[operation.worker_id] = (None, self._at)
+            self._registrations[operation.worker_id] = (None, self._at, queues)
         if is_there or operation.revive:
             self.workers[operation.worker_id] = self._at
-        return [(is_there,)]
+        return [(is_there, sum(other < operation.worker_id for other in others), len(others))]
 
     @_rows.register
     def _find_claims(self, operation: workers.FindClaims) -> Sequence[Row]:

@@ -15,9 +15,14 @@ from procrastinate.store.operation import Json, Operation, Row
 
 @attrs.frozen(kw_only=True)
 class RegisterWorker(Operation[int]):
-    """Add a worker that is alive now; answer its id."""
+    """Add a worker that is alive now, with the queues that it serves, None for all; answer its id."""
 
     worker_name: str | None = None
+    queues: Sequence[str] | None = None
+
+    @override
+    def parameters(self, json: Json) -> dict[str, Any]:
+        return {"worker_name": self.worker_name, "queues": None if self.queues is None else list(self.queues)}
 
     @override
     def decode(self, rows: Sequence[Row], json: Json) -> int:
@@ -36,18 +41,40 @@ class UnregisterWorker(Operation[None]):
 
 
 @attrs.frozen(kw_only=True)
-class UpdateHeartbeat(Operation[bool]):
+class Beat:
+    """The answer to UpdateHeartbeat.
+
+    Attributes:
+        was_known: whether the worker was there.
+        place: how many of the workers that serve a queue of its own came before it.
+        workers: how many serve a queue of its own, itself included.
+    """
+
+    was_known: bool
+    place: int = 0
+    workers: int = 1
+
+
+@attrs.frozen(kw_only=True)
+class UpdateHeartbeat(Operation[Beat]):
     """Record that a worker is alive; with `revive`, also if others took it for dead and removed it.
 
-    Answers whether the worker was there.
+    `queues` are those that it serves, None for all.
     """
 
     worker_id: int
     revive: bool = False
+    queues: Sequence[str] | None = None
 
     @override
-    def decode(self, rows: Sequence[Row], json: Json) -> bool:
-        return bool(rows) and rows[0][0]
+    def parameters(self, json: Json) -> dict[str, Any]:
+        queues = None if self.queues is None else list(self.queues)
+        return {"worker_id": self.worker_id, "revive": self.revive, "queues": queues}
+
+    @override
+    def decode(self, rows: Sequence[Row], json: Json) -> Beat:
+        was_known, place, workers = rows[0]
+        return Beat(was_known=was_known, place=place, workers=workers)
 
 
 @attrs.frozen(kw_only=True)

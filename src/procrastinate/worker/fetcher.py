@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import sys
@@ -17,6 +18,7 @@ from procrastinate.store.operation import FEW
 from procrastinate.store.schedule import StageJobs
 from procrastinate.store.workers import FindClaims
 from procrastinate.worker.floors import FULL_SCAN_INTERVAL, Floors
+from procrastinate.worker.reaction import Reaction
 from procrastinate.worker.service import Service, Wakeup, jittered
 from procrastinate.worker.settings import WorkerSettings
 
@@ -51,29 +53,30 @@ class Fetcher(Service):
 
     name = "fetcher"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  the other parts of a worker, which are put together in one place
         self,
         connector: connector.BaseConnector,
         worker_id: int,
         settings: WorkerSettings,
         workload: Workload,
         may_fetch: Callable[[], bool],
-        all_recorded: Callable[[], bool],
+        all_written: Callable[[], bool],
         known: Callable[[], set[jobs.Key]],
         on_parked: Callable[[Sequence[str]], None],
+        reaction: Reaction,
     ) -> None:
         """Fill `workload` from `connector`.
 
-        `may_fetch` is False while outcomes pile up; `all_recorded` is True when no outcome and no lock is left to be
-        written; `known` are the claims that run, wait or ended here; `on_parked` receives the locks behind which jobs
-        were parked.
+        `may_fetch` is False while outcomes pile up; `all_written` is True when no outcome, no lock and no due job is
+        left to be written; `known` are the claims that run, wait or ended here; `on_parked` receives the locks behind
+        which jobs were parked; `reaction` says how soon to look for a job that all workers were notified of.
         """
         self._connector = connector
         self._worker_id = worker_id
         self._settings = settings
         self._workload = workload
         self._may_fetch = may_fetch
-        self._all_recorded = all_recorded
+        self._all_written = all_written
         self._known = known
         self._on_parked = on_parked
         self._floors = Floors()
@@ -83,7 +86,11 @@ class Fetcher(Service):
         self._most = FEW
         self._search_at = time.monotonic() + settings.stalled_worker_timeout
         self._wakeup = Wakeup()
-        self._notified_at = -math.inf
+        self._is_notified = False
+        self._reaction = reaction
+        # When it looks because of a notification: of the latest one, or of some that are still to come.
+        self._looks_at = -math.inf
+        self._reminder: asyncio.TimerHandle | None = None
         self._is_stopping = False
         # When a job was last claimed, on the monotonic clock.
         self.last_claim: float | None = None
@@ -98,9 +105,17 @@ class Fetcher(Service):
         self._wakeup.ring()
 
     def notified(self, job_id: int | None = None) -> None:
-        """Look for jobs now and some moments later: a notification came, or some may have been missed."""
-        self._notified_at = time.monotonic()
-        self.look(job_id)
+        """Look for jobs soon and some moments later: a notification came, or some may have been missed."""
+        self._floors.look_everywhere(job_id)
+        self._is_notified = True
+        now = time.monotonic()
+        looks_at = now + self._reaction.hesitation(job_id)
+        if now < self._looks_at <= looks_at:
+            return  # that claim will find this job too
+        self._looks_at = looks_at
+        if self._reminder is not None:
+            self._reminder.cancel()
+        self._reminder = asyncio.get_running_loop().call_later(looks_at - now, self._wakeup.ring)
 
     def stop(self) -> None:
         """Claim nothing more; `run` returns once a claim under way has been answered."""
@@ -114,7 +129,7 @@ class Fetcher(Service):
         while not self._is_stopping:
             if time.monotonic() >= self._search_at:
                 await self._find_lost_claims()
-            was_quiet = self._workload.is_idle and self._all_recorded()
+            was_quiet = self._workload.is_idle and self._all_written()
             limit = min(self._workload.wanted(), self._most) if self._may_fetch() else 0
             found = await self._fetch(limit) if limit else None
             if found is not None:
@@ -127,7 +142,8 @@ class Fetcher(Service):
                     continue
                 if await self._stage():
                     continue
-                if was_quiet:
+                # Unless somebody else made a job ready after this look.
+                if was_quiet and self._all_written() and not self._wakeup.is_rung:
                     logger.info("No job found. Stopping worker because wait=False", extra={"action": "no_job_found"})
                     return
             await self._wakeup.wait(self._pause())
@@ -138,7 +154,7 @@ class Fetcher(Service):
             return PATIENCE / 2
         if not self._settings.wait and self._workload.is_idle:
             return 0.005  # outcomes or locks are being written; then one last look
-        since = time.monotonic() - self._notified_at
+        since = time.monotonic() - self._looks_at
         echo = next((moment - since for moment in ECHOES if moment > since), math.inf)
         if not self._looked_everywhere:
             return min(FULL_SCAN_INTERVAL, echo)
@@ -164,6 +180,9 @@ class Fetcher(Service):
             seconds=(time.monotonic() - started) / (1 + result.scanned / 20),
         )
         self.works()
+        if self._is_notified:
+            self._reaction.learn(in_vain=not result.scanned)
+            self._is_notified = False
         if result.claims:
             self.last_claim = self.last_success
         # Behind a long line of jobs that are only to be parked, look at more of them at a time.

@@ -101,7 +101,8 @@ class Housekeeping(Service):
             return
         if self._is_silent():
             # Who can rescue lives, even if its heart has a connection of its own that fails: it must not rescue itself.
-            await self._connector.run_async(UpdateHeartbeat(worker_id=self._worker_id, revive=True))
+            beat = UpdateHeartbeat(worker_id=self._worker_id, revive=True, queues=settings.queues)
+            await self._connector.run_async(beat)
         rescue = RescueJobs(
             seconds_since_heartbeat=settings.stalled_worker_timeout, max_rescues=settings.max_rescues, limit=BATCH
         )

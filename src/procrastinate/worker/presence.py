@@ -15,10 +15,11 @@ from collections.abc import Callable
 from concurrent import futures
 
 from procrastinate import connector, exceptions, observers
-from procrastinate.store.workers import UpdateHeartbeat
+from procrastinate.store.workers import Beat, UpdateHeartbeat
 
 logger = logging.getLogger(__name__)
 
+FIRST_PAUSE = 1.0
 LONGEST_RETRY_PAUSE = 1.0
 
 
@@ -28,18 +29,20 @@ class Presence:
     def __init__(
         self,
         make_connector: Callable[[], connector.BaseConnector],
-        worker_id: int,
+        heartbeat: UpdateHeartbeat,
         interval: float,
         tell: Callable[[observers.Event], None] = observers.nobody,
     ) -> None:
-        """Beat for `worker_id` every `interval` seconds on a connector that is sync, and for this thread alone.
+        """Ask `heartbeat` every `interval` seconds on a connector that is sync, and for this thread alone.
 
         `tell` is called in this thread.
         """
         self._tell = tell
         self._make_connector = make_connector
-        self._worker_id = worker_id
+        self._heartbeat = heartbeat
         self._interval = interval
+        # What the latest one said.
+        self.beat = Beat(was_known=True)
         self._stop = threading.Event()
         self._ended: futures.Future[None] = futures.Future()
         self._thread = threading.Thread(target=self._beat, name="procrastinate heartbeat", daemon=True)
@@ -63,19 +66,20 @@ class Presence:
             self._ended.set_result(None)
 
     def _beat_until_stopped(self) -> None:
-        pulse = _Pulse(self._make_connector(), self._worker_id)
-        pause = self._interval
+        pulse = _Pulse(self._make_connector(), self._heartbeat)
+        # The first one soon, as it tells how many others there are.
+        pause = min(self._interval, FIRST_PAUSE)
         while not self._stop.wait(pause):
             try:
-                was_known = pulse.beat(self._interval + LONGEST_RETRY_PAUSE)
+                self.beat = pulse.beat(self._interval + LONGEST_RETRY_PAUSE)
             except Exception as error:  # noqa: BLE001  nothing may end the signs of life
                 pause = min(self._interval, LONGEST_RETRY_PAUSE)
                 self._failed(error)
                 if pulse.is_stuck:
-                    pulse = _Pulse(self._make_connector(), self._worker_id)
+                    pulse = _Pulse(self._make_connector(), self._heartbeat)
             else:
                 pause = self._interval
-                self._succeeded(was_known=was_known)
+                self._succeeded(was_known=self.beat.was_known)
         pulse.close()
 
     def _failed(self, error: Exception) -> None:
@@ -94,23 +98,23 @@ class Presence:
             logger.warning(
                 "Worker %s was taken for dead and removed; it goes on under its id. Jobs that were taken from it run "
                 "again elsewhere, and their outcome here will be refused",
-                self._worker_id,
-                extra={"action": "worker_revived", "worker_id": self._worker_id},
+                self._heartbeat.worker_id,
+                extra={"action": "worker_revived", "worker_id": self._heartbeat.worker_id},
             )
-            self._tell(observers.WorkerRevived(worker_id=self._worker_id))
+            self._tell(observers.WorkerRevived(worker_id=self._heartbeat.worker_id))
 
 
 class _Pulse:
     """Beats on one connector, each time in a thread that can be left alone if the connection fell silent."""
 
-    def __init__(self, own_connector: connector.BaseConnector, worker_id: int) -> None:
+    def __init__(self, own_connector: connector.BaseConnector, operation: UpdateHeartbeat) -> None:
         self._connector = own_connector
-        self._operation = UpdateHeartbeat(worker_id=worker_id, revive=True)
+        self._operation = operation
         self.is_stuck = False
 
-    def beat(self, seconds: float) -> bool:
-        """Beat once; return whether the worker was known. Raises ConnectionLost if there is no answer in time."""
-        answers: queue.SimpleQueue[bool | Exception] = queue.SimpleQueue()
+    def beat(self, seconds: float) -> Beat:
+        """Beat once. Raises ConnectionLost if there is no answer in time."""
+        answers: queue.SimpleQueue[Beat | Exception] = queue.SimpleQueue()
         threading.Thread(target=self._ask, args=[answers], name="procrastinate beat", daemon=True).start()
         try:
             answer = answers.get(timeout=seconds)
@@ -121,7 +125,7 @@ class _Pulse:
             raise answer
         return answer
 
-    def _ask(self, answers: queue.SimpleQueue[bool | Exception]) -> None:
+    def _ask(self, answers: queue.SimpleQueue[Beat | Exception]) -> None:
         try:
             self._connector.open()
             answers.put(self._connector.run(self._operation))

@@ -84,6 +84,11 @@ class Wakeup:
         """Start silent."""
         self._event = asyncio.Event()
 
+    @property
+    def is_rung(self) -> bool:
+        """Whether the next wait will end at once."""
+        return self._event.is_set()
+
     def ring(self) -> None:
         """Wake the one who waits; if nobody does, the next wait ends at once."""
         self._event.set()

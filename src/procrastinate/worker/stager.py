@@ -27,6 +27,8 @@ class Stager(Service):
         self._polling_interval = polling_interval
         self._on_ready = on_ready
         self._wakeup = Wakeup()
+        # Whether it is making no jobs ready just now.
+        self.is_idle = True
 
     def wake(self) -> None:
         """Look at the schedule again: it has changed."""
@@ -35,10 +37,14 @@ class Stager(Service):
     @override
     async def run(self) -> None:
         while True:
-            staged = await self._connector.run_async(StageJobs(limit=BATCH))
-            self.works()
-            if staged.count:
-                self._on_ready()
+            self.is_idle = False
+            try:
+                staged = await self._connector.run_async(StageJobs(limit=BATCH))
+                self.works()
+                if staged.count:
+                    self._on_ready()
+            finally:
+                self.is_idle = True
             if staged.count < BATCH:
                 pause = jittered(self._polling_interval)
                 if staged.next_due_in is not None:

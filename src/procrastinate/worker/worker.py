@@ -16,7 +16,7 @@ from procrastinate.store.flows import check_schema
 from procrastinate.store.inspection import MeasureLag
 from procrastinate.store.jobs import Verdict
 from procrastinate.store.operation import run_flow_async
-from procrastinate.store.workers import RegisterWorker, UnregisterWorker
+from procrastinate.store.workers import RegisterWorker, UnregisterWorker, UpdateHeartbeat
 from procrastinate.tasks import Task
 from procrastinate.worker.aborts import AbortPoller
 from procrastinate.worker.completer import Completer
@@ -29,6 +29,7 @@ from procrastinate.worker.listener import Listener
 from procrastinate.worker.opener import LockOpener
 from procrastinate.worker.periodic import PeriodicDeferrer
 from procrastinate.worker.presence import Presence
+from procrastinate.worker.reaction import Reaction
 from procrastinate.worker.service import Service, keep_running
 from procrastinate.worker.settings import WorkerSettings
 from procrastinate.worker.stager import Stager
@@ -197,10 +198,13 @@ class _Life:
     async def _live(self) -> None:
         settings = self._settings
         await run_flow_async(check_schema(), self._connector.run_async)
-        worker_id = await self._connector.run_async(RegisterWorker(worker_name=settings.name))
+        worker_id = await self._connector.run_async(RegisterWorker(worker_name=settings.name, queues=settings.queues))
         self._worker.worker_id = worker_id
         presence = self._presence = Presence(
-            self._connector_apart, worker_id, settings.update_heartbeat_interval, self._tell_from_thread
+            self._connector_apart,
+            UpdateHeartbeat(worker_id=worker_id, revive=True, queues=settings.queues),
+            settings.update_heartbeat_interval,
+            self._tell_from_thread,
         )
         presence.start()
         where = f"queues {', '.join(settings.queues)}" if settings.queues else "all queues"
@@ -245,9 +249,10 @@ class _Life:
             settings=settings,
             workload=executor,
             may_fetch=lambda: not completer.is_full,
-            all_recorded=lambda: not completer.count and opener.is_idle,
+            all_written=lambda: not completer.count and opener.is_idle and stager.is_idle,
             known=lambda: executor.keys | completer.keys,
             on_parked=opener.request,
+            reaction=Reaction(lambda: presence.beat),
         )
         aborts = AbortPoller(
             self._connector,

@@ -44,6 +44,7 @@ def _as_line(worker: WorkerRecord, stalled_after: float) -> dict[str, Any]:
     return {
         "id": worker.id,
         "name": worker.name,
+        "queues": "all" if worker.queues is None else ", ".join(worker.queues),
         "status": _status(worker, stalled_after),
         "running": worker.running,
         "heartbeat": f"{output.duration(worker.silence)} ago",
@@ -55,6 +56,7 @@ def _as_json(worker: WorkerRecord, stalled_after: float) -> dict[str, Any]:
     return {
         "id": worker.id,
         "name": worker.name,
+        "queues": worker.queues,
         "status": _status(worker, stalled_after),
         "running_jobs": worker.running,
         "started_at": worker.started_at,

@@ -410,8 +410,8 @@ def queues() -> list[dict[str, Any]]:
 class ProcrastinateWorkerAdmin(ReadOnlyAdmin):
     """The workers."""
 
-    list_display = ("id", "name", "state", "running", "show_heartbeat", "show_start")
-    fields = readonly_fields = ("id", "name", "state", "running", "last_heartbeat", "started_at")
+    list_display = ("id", "name", "show_queues", "state", "running", "show_heartbeat", "show_start")
+    fields = readonly_fields = ("id", "name", "queues", "state", "running", "last_heartbeat", "started_at")
     ordering = ("-id",)
     sortable_by = ("id",)
     search_fields = ("name",)
@@ -442,6 +442,11 @@ class ProcrastinateWorkerAdmin(ReadOnlyAdmin):
         """How many jobs it runs, as a link to them."""
         url = self.url(JOBS, worker_id=worker.pk, state="doing")
         return format_html('<a href="{}">{}</a>', url, worker.running_jobs)
+
+    @admin.display(description="Queues")
+    def show_queues(self, worker: Any) -> str:
+        """Which queues it serves."""
+        return "all" if worker.queues is None else ", ".join(worker.queues)
 
     @admin.display(description="Last heartbeat")
     def show_heartbeat(self, worker: Any) -> str:

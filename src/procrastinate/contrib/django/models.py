@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NoReturn, TypeVar
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.utils import timezone
 from typing_extensions import override
@@ -140,6 +141,7 @@ class ProcrastinateWorker(ReadOnlyModel):
     last_heartbeat = models.DateTimeField(default=timezone.now)
     name = models.TextField(null=True, blank=True)  # noqa: DJ001  as the column
     started_at = models.DateTimeField(default=timezone.now)
+    queues = ArrayField(models.TextField(), null=True, blank=True)
 
     class Meta(ReadOnlyModel.Meta):  # noqa: D106
         db_table = "procrastinate_workers"

@@ -3,7 +3,8 @@
 select
   w.id, w.name, w.started_at, w.last_heartbeat,
   extract(epoch from now() - w.last_heartbeat)::float8,
-  (select count(*) from procrastinate_jobs j where j.worker_id = w.id and j.status = 'doing')
+  (select count(*) from procrastinate_jobs j where j.worker_id = w.id and j.status = 'doing'),
+  w.queues
 from procrastinate_workers w
 order by w.id
 limit %(limit)s::bigint

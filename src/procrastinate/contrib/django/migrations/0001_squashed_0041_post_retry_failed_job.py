@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import django.db.models.deletion
 import django.utils.timezone
+from django.contrib.postgres.fields import ArrayField
 from django.db import migrations, models
 
 from procrastinate.contrib.django.migrations_utils import RunProcrastinateSQL
@@ -80,6 +81,7 @@ class Migration(migrations.Migration):
                 ("last_heartbeat", models.DateTimeField(default=django.utils.timezone.now)),
                 ("name", models.TextField(blank=True, null=True)),
                 ("started_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("queues", ArrayField(base_field=models.TextField(), blank=True, null=True)),
             ],
             options={"db_table": "procrastinate_workers", "managed": False, "base_manager_name": "objects"},
         ),

@@ -30,7 +30,8 @@ create table procrastinate_workers (
   id bigint generated always as identity primary key,
   last_heartbeat timestamptz not null default now(),
   name text,
-  started_at timestamptz not null default now()
+  started_at timestamptz not null default now(),
+  queues text[]  -- which it serves, null for all
 ) with (fillfactor = 50);  -- heartbeats update in place
 
 create index idx_procrastinate_workers_last_heartbeat on procrastinate_workers (last_heartbeat);

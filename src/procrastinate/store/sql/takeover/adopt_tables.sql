@@ -51,6 +51,7 @@ $$;
 alter table procrastinate_workers
   add column name text,
   add column started_at timestamptz not null default now(),
+  add column queues text[],
   set (fillfactor = 50);
 
 alter table procrastinate_jobs
