@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import select
+import statistics
 import subprocess
 import time
 from collections.abc import Sequence
 
 from bench import runs
-from bench.ceilings import python
+from bench.ceilings import answer, python
 from bench.clients import Clients
 from bench.contenders import OURS
 from bench.measurement import Arm, Measurement, Options, Results, Row, row
@@ -20,7 +22,15 @@ JOBS = 310
 WARM_UP = 10
 BUSY_SECONDS = 10
 EVERY = 0.02
-BARE, IDLE, BUSY = "bare round trip", "ours, idle", "ours, half busy"
+BARE, IDLE, BUSY, STAGED = "bare round trip", "ours, idle", "ours, half busy", "ours, stage by stage"
+# Between the moments that `bench.stages` notes.
+STAGES = (
+    "before the INSERT",
+    "INSERT, commit and notification",
+    "before the claim",
+    "claim and commit",
+    "before the first line",
+)
 
 
 def bare(stand: Stand, jobs: int) -> Measurement:
@@ -50,6 +60,37 @@ def bare(stand: Stand, jobs: int) -> Measurement:
         finally:
             claimer.stop()
         return Measurement({**runs.percentiles(waits[WARM_UP:]), "foreign": foreign})
+
+
+def stages(stand: Stand, jobs: int) -> Measurement:
+    """Follow single jobs through both processes."""
+    with stand.new_database("bench_stages") as database:
+        worker = python(stand, database, "bench.stages", "worker", stdout=subprocess.PIPE)
+        try:
+            time.sleep(2.5)
+            load = Load.now(stand.server_pid)
+            deferrer = python(
+                stand, database, "bench.stages", "deferrer", str(jobs), str(EVERY), stdout=subprocess.PIPE
+            )
+            notes = answer(deferrer)
+            foreign = Load.now(stand.server_pid).foreign_since(load)
+            time.sleep(runs.AFTERMATH)
+            worker.process.terminate()
+            notes |= answer(worker)
+        finally:
+            worker.stop()
+        passed: dict[str, list[float]] = {stage: [] for stage in STAGES}
+        for sent, asked, started in list(zip(notes["sent"], notes["asked"], notes["started"], strict=True))[WARM_UP:]:
+            # The claim that found it was the last one to be answered.
+            answered = max(at for at in notes["answered"] if at <= started)
+            claimed = max(at for at in notes["claimed"] if at <= answered)
+            heard = min((at for at in notes["heard"] if sent <= at <= claimed), default=claimed)
+            moments = (sent, asked, heard, claimed, answered, started)
+            for stage, (begin, end) in zip(STAGES, itertools.pairwise(moments), strict=True):
+                passed[stage].append((end - begin) / 1e6)
+        return Measurement(
+            {**{stage: statistics.median(values) for stage, values in passed.items()}, "foreign": foreign}
+        )
 
 
 def half_busy(stand: Stand, seconds: float) -> Measurement:
@@ -93,7 +134,10 @@ class Latencies:
         ]
         found += [Arm(peer.name, functools.partial(runs.latency, contender=peer)) for peer in options.peers.values()]
         if not options.quick:
-            found.append(Arm(BUSY, functools.partial(half_busy, seconds=BUSY_SECONDS)))
+            found += [
+                Arm(STAGED, functools.partial(stages, jobs=JOBS)),
+                Arm(BUSY, functools.partial(half_busy, seconds=BUSY_SECONDS)),
+            ]
         return found
 
     def rows(self, results: Results, options: Options) -> Sequence[Row]:
@@ -136,6 +180,14 @@ class Latencies:
         if on_redis:
             found.append(Row("latency of peers on Redis", "; ".join(f"{peer} {both(peer)}" for peer in on_redis)))
         if not options.quick:
+            found.append(
+                row(
+                    results,
+                    [STAGED],
+                    "where it goes",
+                    lambda: ", ".join(f"{results.median(STAGED, stage):.2f} ms {stage}" for stage in STAGES),
+                )
+            )
             found.append(
                 row(
                     results,

@@ -6,6 +6,7 @@ import pytest
 
 import procrastinate
 from procrastinate.store.jobs import FetchJobs
+from procrastinate.store.operation import FEW
 from procrastinate.worker import executor
 
 
@@ -43,3 +44,23 @@ async def test_with_locks_that_collide_fewer_jobs_are_claimed_ahead(database, lo
         assert max(connector.wanted[6:12]) <= 3 * executor.LEAST_AHEAD
     else:
         assert min(connector.wanted[1:4]) > 1_000
+
+
+async def test_after_a_claim_that_found_few_the_next_one_asks_for_few(database) -> None:
+    """A claim of few is a statement whose plan is kept, so that to look in vain stays cheap."""
+    connector = WatchedConnector(conninfo=database)
+    app = procrastinate.App(connector=connector)
+
+    @app.task(name="task")
+    async def task(number):
+        pass
+
+    async with app.open_async():
+        for jobs in (30, 3_000):
+            connector.wanted.clear()
+            await task.batch_defer_async(*({"number": number} for number in range(jobs)))
+            await app.run_worker_async(wait=False, install_signal_handlers=False, listen_notify=False, concurrency=10)
+            # The first claim takes what there are slots for, and was full; the second one was not if there were few.
+            assert connector.wanted[0] == 10
+            assert connector.wanted[1] > FEW
+            assert connector.wanted[-1] <= FEW

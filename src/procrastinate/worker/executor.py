@@ -228,8 +228,10 @@ class Executor:
         if count and (not self._last_one_waits or count >= len(self._waiting)):
             return
         if len(self._running) + count < self._settings.concurrency and self._has_next():
-            # Not by the loop, whose factory may run it at once: within itself, as often as there are slots.
-            self._starters.add(asyncio.Task(self._run_waiting(), loop=asyncio.get_running_loop()))
+            loop = asyncio.get_running_loop()
+            # Not by the loop, whose factory may run it at once: within itself, as often as there are slots. And not in
+            # the context of the job that is just ending here.
+            self._starters.add(asyncio.Task(self._run_waiting(), loop=loop, context=self._context))
 
     async def _run_waiting(self) -> None:
         """Run the jobs that wait, one after another, until one of them waits itself: this task is its own from then on.
