@@ -105,13 +105,23 @@ def show_total(*, timestamp: int) -> None:
 parser = threading.Lock()
 
 
+def parse(source: bytes) -> ast.Module:
+    """Parse a Python file. Raises SyntaxError or ValueError."""
+    with parser:
+        while True:
+            try:
+                return ast.parse(source)
+            except SystemError:
+                # The worker wrote a traceback meanwhile, for which Python parses lines, and asks nobody's lock.
+                continue
+
+
 def analyse(source: bytes) -> dict[str, int | str | None]:
     """Count a Python file's lines, functions and branches, and compute its hash."""
     lines = len(source.splitlines())
     functions = branches = None
     try:
-        with parser:
-            tree = ast.parse(source)
+        tree = parse(source)
     except (SyntaxError, ValueError):
         pass
     else:
