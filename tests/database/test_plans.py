@@ -323,7 +323,8 @@ def test_a_plan_that_was_kept_for_a_small_table_is_forgotten(connection):
         connection.execute("vacuum analyze procrastinate_jobs")
         assert all(claims_read_the_whole_table(patient) for _ in range(12))
         connection.execute(
-            "insert into procrastinate_jobs (queue_name, task_name) select 'default', 'task' from generate_series(1, 2000)"
+            "insert into procrastinate_jobs (queue_name, task_name) "
+            "select 'default', 'task' from generate_series(1, 2000)"
         )
         return claims_read_the_whole_table(patient) and claims_read_the_whole_table(impatient)
 
