@@ -62,3 +62,13 @@ def statuses(connection: psycopg.Connection[Any]) -> dict[str, int]:
     """Count the jobs by status."""
     query = "select status::text, count(*) from procrastinate_jobs group by status"
     return dict(connection.execute(query).fetchall())
+
+
+class Clock:
+    """A clock that the test sets."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now

@@ -23,20 +23,36 @@ class WatchedConnector(procrastinate.PsycopgConnector):
         return await super().run_async(operation, connection)
 
 
-@pytest.mark.parametrize("locks", [0, 50])
-async def test_with_locks_that_collide_fewer_jobs_are_claimed_ahead(database, locks) -> None:
-    connector = WatchedConnector(conninfo=database)
-    app = procrastinate.App(connector=connector)
+@pytest.fixture
+def connector(database) -> WatchedConnector:
+    return WatchedConnector(conninfo=database)
 
+
+@pytest.fixture
+def app(connector) -> procrastinate.App:
+    return procrastinate.App(connector=connector)
+
+
+@pytest.fixture
+def task(app):
     @app.task(name="task")
     async def task(number):
         pass
 
+    return task
+
+
+async def drain(app: procrastinate.App) -> None:
+    await app.run_worker_async(wait=False, install_signal_handlers=False, listen_notify=False, concurrency=10)
+
+
+@pytest.mark.parametrize("locks", [0, 50])
+async def test_with_locks_that_collide_fewer_jobs_are_claimed_ahead(connector, app, task, locks) -> None:
     async with app.open_async():
         for number in range(max(locks, 1)):
             deferrer = task.configure(lock=f"lock {number}") if locks else task
             await deferrer.batch_defer_async(*[{"number": number}] * (10_000 // max(locks, 1)))
-        await app.run_worker_async(wait=False, install_signal_handlers=False, listen_notify=False, concurrency=10)
+        await drain(app)
         assert (await app.job_manager.list_queues_async())[0]["succeeded"] == 10_000
     # The first claim learns how fast the jobs are, the next ones how they collide.
     if locks:
@@ -46,20 +62,13 @@ async def test_with_locks_that_collide_fewer_jobs_are_claimed_ahead(database, lo
         assert min(connector.wanted[1:4]) > 1_000
 
 
-async def test_after_a_claim_that_found_few_the_next_one_asks_for_few(database) -> None:
+async def test_after_a_claim_that_found_few_the_next_one_asks_for_few(connector, app, task) -> None:
     """A claim of few is a statement whose plan is kept, so that to look in vain stays cheap."""
-    connector = WatchedConnector(conninfo=database)
-    app = procrastinate.App(connector=connector)
-
-    @app.task(name="task")
-    async def task(number):
-        pass
-
     async with app.open_async():
         for jobs in (30, 3_000):
             connector.wanted.clear()
             await task.batch_defer_async(*({"number": number} for number in range(jobs)))
-            await app.run_worker_async(wait=False, install_signal_handlers=False, listen_notify=False, concurrency=10)
+            await drain(app)
             # The first claim takes what there are slots for, and was full; the second one was not if there were few.
             assert connector.wanted[0] == 10
             assert connector.wanted[1] > FEW

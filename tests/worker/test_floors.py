@@ -11,14 +11,7 @@ import procrastinate
 from procrastinate.jobs import Claim, Job
 from procrastinate.worker import floors
 from procrastinate.worker.floors import FULL_SCAN_INTERVAL, MARGIN, MOST_FLOORS, SLOW, Floors
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from worker.harness import Clock
 
 
 @pytest.fixture

@@ -13,17 +13,10 @@ import pytest
 
 from procrastinate.store.workers import Beat
 from procrastinate.worker.reaction import MOST, RARE, Reaction
+from worker.harness import Clock
 
 # From the commit to the first line of a claim, at most.
 ROUND_TRIP = 0.0003
-
-
-@attrs.define
-class Clock:
-    now: float = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @attrs.define

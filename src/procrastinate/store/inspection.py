@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from procrastinate import jobs
 from procrastinate.store.jobs import jobs_from_rows
-from procrastinate.store.operation import Json, Operation, Row, T
+from procrastinate.store.operation import Json, Operation, Row, T, list_or_none
 
 
 @attrs.frozen(kw_only=True)
@@ -148,12 +148,7 @@ class MeasureLag(Operation[dict[str, float]]):
     That is the longest wait among the first hundred jobs of each priority: the answer is cheap, however many there are.
     """
 
-    queues: Sequence[str] | None = None
-
-    @override
-    def parameters(self, json: Json) -> dict[str, Any]:
-        # A tuple would be a row to some drivers.
-        return {"queues": None if self.queues is None else list(self.queues)}
+    queues: Sequence[str] | None = attrs.field(default=None, converter=list_or_none)
 
     @override
     def decode(self, rows: Sequence[Row], json: Json) -> dict[str, float]:

@@ -117,7 +117,7 @@ class MemoryStore:
         with self._mutex:
             self.jobs: dict[int, JobRow] = {}
             self.workers: dict[int, datetime.datetime] = {}
-            self._registrations: dict[int, tuple[str | None, datetime.datetime, list[str] | None]] = {}
+            self._registrations: dict[int, tuple[str | None, datetime.datetime, Sequence[str] | None]] = {}
             self.periodic_defers: dict[tuple[str, str], int] = {}
             self.chores: dict[str, datetime.datetime] = {}
             self.table_exists = True
@@ -654,7 +654,7 @@ class MemoryStore:
     def _register_worker(self, operation: workers.RegisterWorker) -> Sequence[Row]:
         self._last_worker_id += 1
         self.workers[self._last_worker_id] = self._at
-        queues = None if operation.queues is None else list(operation.queues)
+        queues = operation.queues
         self._registrations[self._last_worker_id] = (operation.worker_name, self._at, queues)
         return [(self._last_worker_id,)]
 
@@ -678,7 +678,7 @@ class MemoryStore:
     @_rows.register
     def _update_heartbeat(self, operation: workers.UpdateHeartbeat) -> Sequence[Row]:
         is_there = operation.worker_id in self.workers
-        queues = None if operation.queues is None else list(operation.queues)
+        queues = operation.queues
         others = [
             worker_id
             for worker_id in self.workers

@@ -28,6 +28,11 @@ Row: TypeAlias = tuple[Any, ...]
 Flow: TypeAlias = Generator["Operation[Any]", Any, T]
 
 
+def list_or_none(texts: Sequence[str] | None) -> list[str] | None:
+    """Return texts as a list, which drivers send as an array: a tuple would be a row to some. None stays as it is."""
+    return None if texts is None else list(texts)
+
+
 class Json(Protocol):
     """How a connector writes and reads JSON text."""
 

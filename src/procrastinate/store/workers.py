@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from procrastinate import jobs
 from procrastinate.store.jobs import jobs_from_rows
-from procrastinate.store.operation import Json, Operation, Row
+from procrastinate.store.operation import Json, Operation, Row, list_or_none
 
 
 @attrs.frozen(kw_only=True)
@@ -18,11 +18,7 @@ class RegisterWorker(Operation[int]):
     """Add a worker that is alive now, with the queues that it serves, None for all; answer its id."""
 
     worker_name: str | None = None
-    queues: Sequence[str] | None = None
-
-    @override
-    def parameters(self, json: Json) -> dict[str, Any]:
-        return {"worker_name": self.worker_name, "queues": None if self.queues is None else list(self.queues)}
+    queues: Sequence[str] | None = attrs.field(default=None, converter=list_or_none)
 
     @override
     def decode(self, rows: Sequence[Row], json: Json) -> int:
@@ -64,12 +60,7 @@ class UpdateHeartbeat(Operation[Beat]):
 
     worker_id: int
     revive: bool = False
-    queues: Sequence[str] | None = None
-
-    @override
-    def parameters(self, json: Json) -> dict[str, Any]:
-        queues = None if self.queues is None else list(self.queues)
-        return {"worker_id": self.worker_id, "revive": self.revive, "queues": queues}
+    queues: Sequence[str] | None = attrs.field(default=None, converter=list_or_none)
 
     @override
     def decode(self, rows: Sequence[Row], json: Json) -> Beat:

@@ -166,7 +166,7 @@ class Executor:
         if discreet:
             claims = [_without_log_args(claim) if claim.job.task_name in discreet else claim for claim in claims]
         self._waiting.extend((now, claim) for claim in claims)
-        self._suspects.update(claim.key for claim in claims if claim.rescues >= jobs.SUSPECT)
+        self._suspects.update(claim.key for claim in claims if claim.is_suspect)
         # Those that were cancelled before they could begin, by somebody who cancels whatever task there is.
         self._starters.difference_update([starter for starter in self._starters if starter.done()])
         self._start_some()

@@ -82,7 +82,8 @@ class Fetcher(Service):
         self._floors = Floors()
         self._looked_everywhere = True
         self._scan = 0
-        # Many only after few were there: so claims that find little are statements that PostgreSQL need not plan anew.
+        # What a claim asks for at most: few, until one has found all that it asked for. So a claim that finds little
+        # is a statement that PostgreSQL need not plan anew.
         self._most = FEW
         self._search_at = time.monotonic() + settings.stalled_worker_timeout
         self._wakeup = Wakeup()
