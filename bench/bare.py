@@ -84,21 +84,6 @@ def insert_without_trigger(jobs: int) -> float:
         return time.perf_counter() - start
 
 
-def insert_async(jobs: int) -> float:
-    """Insert and commit on an asynchronous connection."""
-
-    async def run() -> float:
-        url = os.environ["BENCH_DATABASE_URL"]
-        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-            start = time.perf_counter()
-            for number in range(jobs):
-                cursor = await connection.execute(INSERT, {"args": json.dumps({"i": number})})
-                await cursor.fetchall()
-            return time.perf_counter() - start
-
-    return asyncio.run(run())
-
-
 def copy(jobs: int) -> float:
     """Copy rows in, each written as it is made."""
     with _connect() as connection, connection.cursor() as cursor:
@@ -156,7 +141,7 @@ def claimer() -> None:
 
 
 CEILINGS: dict[str, Callable[[int], float]] = {
-    each.__name__: each for each in (keep, delete, insert, insert_without_trigger, insert_async, copy)
+    each.__name__: each for each in (keep, delete, insert, insert_without_trigger, copy)
 }
 
 

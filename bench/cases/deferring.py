@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import subprocess
 from collections.abc import Sequence
 
-from bench import runs
-from bench.ceilings import bare
+from bench import layers, runs
+from bench.ceilings import answer, bare, python
 from bench.clients import Clients
 from bench.contenders import OURS
 from bench.measurement import Arm, Measurement, Miscount, Options, Results, Row, number, row
@@ -45,6 +46,29 @@ def together(stand: Stand, jobs: int, connections: int, *, notifies: bool = True
         )
 
 
+def layered(stand: Stand, colour: str, jobs: int) -> Measurement:
+    """Defer one by one through each of the layers, in turns."""
+    with stand.new_database("bench_layers") as database:
+        load = Load.now(stand.server_pid)
+        took = answer(python(stand, database, "bench.layers", colour, str(jobs), stdout=subprocess.PIPE))
+        foreign = Load.now(stand.server_pid).foreign_since(load)
+        done = len(layers.turns(jobs)) * layers.TURN
+        if (there := database.value("select count(*) from procrastinate_jobs where status = 'todo'")) != done:
+            raise Miscount(f"{there} jobs of {done} are there")
+        numbers = {layer: each["seconds"] * 1e6 for layer, each in took.items()}
+        return Measurement(
+            {
+                **numbers,
+                "rate": 1 / took[layers.WHOLE]["seconds"],
+                "bare rate": 1 / took[layers.BARE]["seconds"],
+                "ratio": took[layers.BARE]["seconds"] / took[layers.WHOLE]["seconds"],
+                "worker": took[layers.WHOLE]["cpu"] * 1e6,
+                "bare worker": took[layers.BARE]["cpu"] * 1e6,
+                "foreign": foreign,
+            }
+        )
+
+
 class Deferring:
     """One by one, by one client and by many."""
 
@@ -53,17 +77,15 @@ class Deferring:
     def arms(self, options: Options) -> Sequence[Arm]:
         jobs = options.scaled(JOBS, 200)
         found = [
-            Arm("bare, async", functools.partial(bare, name="insert_async", jobs=jobs)),
-            Arm("ours, async", functools.partial(runs.defer, contender=OURS, operation="one", jobs=jobs)),
+            Arm("in turns, async", functools.partial(layered, colour="async", jobs=jobs)),
+            Arm("in turns, sync", functools.partial(layered, colour="sync", jobs=jobs)),
             Arm("bare, sync", functools.partial(bare, name="insert", jobs=jobs)),
-            Arm(
-                "ours, sync", functools.partial(runs.defer, contender=OURS, operation="one", jobs=jobs, variant="sync")
-            ),
             Arm("bare, sync, no trigger", functools.partial(bare, name="insert_without_trigger", jobs=jobs)),
         ]
         found += [
             Arm(peer.name, functools.partial(runs.defer, contender=peer, operation="one", jobs=max(jobs // 3, 200)))
-            for peer in options.peers.values()
+            for peer in (OURS, *options.peers.values())
+            if options.peers
         ]
         found += [
             Arm(f"{step} connections", functools.partial(together, jobs=jobs, connections=step)) for step in STEPS
@@ -73,22 +95,42 @@ class Deferring:
 
     def rows(self, results: Results, options: Options) -> Sequence[Row]:
         def one(colour: str) -> Row:
-            ours, bare = f"ours, {colour}", f"bare, {colour}"
+            arm = f"in turns, {colour}"
             return row(
                 results,
-                [ours, bare],
+                [arm],
                 f"defer one at a time, {colour}",
                 lambda: (
-                    f"{results.ratio(ours, bare):.2f} × INSERT and commit: {number(results.median(ours))} against "
-                    f"{number(results.median(bare))} jobs/s; client {results.median(ours, 'worker'):.0f} against "
-                    f"{results.median(bare, 'worker'):.0f} µs of processor time"
+                    f"{results.median(arm, 'ratio'):.2f} × INSERT and commit: {number(results.median(arm))} against "
+                    f"{number(results.median(arm, 'bare rate'))} jobs/s; client {results.median(arm, 'worker'):.0f} "
+                    f"against {results.median(arm, 'bare worker'):.0f} µs of processor time"
                 ),
                 "≥ 0.9 × INSERT and commit",
-                lambda: results.ratio(ours, bare) >= 0.9,
+                lambda: results.median(arm, "ratio") >= 0.9,
+                "in turns on one connection",
+            )
+
+        def layer_by_layer(colour: str) -> Row:
+            arm = f"in turns, {colour}"
+
+            def more(layer: str, than: str) -> str:
+                return f"{results.median(arm, layer) - results.median(arm, than):.0f} µs"
+
+            return row(
+                results,
+                [arm],
+                f"where it goes, {colour}",
+                lambda: (
+                    f"{results.median(arm, layers.BARE):.0f} µs bare; {more(layers.STATEMENT, layers.BARE)} more for a "
+                    f"statement that knows locks, times and priorities, {more(layers.OPERATION, layers.STATEMENT)} to "
+                    f"write it and read the answer, {more(layers.POOL, layers.OPERATION)} for a connection of the pool, "
+                    f"{more(layers.WHOLE, layers.POOL)} for the task's own settings and checks"
+                ),
             )
 
         def others() -> str:
-            return ", ".join(f"{peer} {number(results.median(peer))}" for peer in options.peers if results.has(peer))
+            names = [OURS.name, *options.peers]
+            return ", ".join(f"{name} {number(results.median(name))}" for name in names if results.has(name))
 
         arms = [f"{step} connections" for step in STEPS]
 
@@ -99,7 +141,9 @@ class Deferring:
 
         return [
             one("async"),
+            layer_by_layer("async"),
             one("sync"),
+            layer_by_layer("sync"),
             row(
                 results,
                 ["bare, sync", "bare, sync, no trigger"],
@@ -109,7 +153,7 @@ class Deferring:
                     f"({number(results.median('bare, sync, no trigger'))} jobs/s)"
                 ),
             ),
-            *([Row("defer one at a time, peers", f"{others()} jobs/s")] if options.peers else []),
+            *([Row("defer one at a time, each in a process of its own", f"{others()} jobs/s")] if options.peers else []),
             row(
                 results,
                 arms,
