@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, TypeAlias
 
-import psycopg
 import psycopg_pool
 
 import procrastinate

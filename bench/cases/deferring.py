@@ -15,6 +15,8 @@ from bench.processes import Load, cpu_seconds
 from bench.stand import Stand
 
 JOBS = 3_000
+# Through each layer.
+IN_TURNS = 6_000
 STEPS = (1, 2, 4, 8, 16, 32, 64)
 # More processes than this would measure how the system shares the cores among them.
 PROCESSES = 4
@@ -76,9 +78,10 @@ class Deferring:
 
     def arms(self, options: Options) -> Sequence[Arm]:
         jobs = options.scaled(JOBS, 200)
+        in_turns = options.scaled(IN_TURNS, layers.TURN)
         found = [
-            Arm("in turns, async", functools.partial(layered, colour="async", jobs=jobs)),
-            Arm("in turns, sync", functools.partial(layered, colour="sync", jobs=jobs)),
+            Arm("in turns, async", functools.partial(layered, colour="async", jobs=in_turns)),
+            Arm("in turns, sync", functools.partial(layered, colour="sync", jobs=in_turns)),
             Arm("bare, sync", functools.partial(bare, name="insert", jobs=jobs)),
             Arm("bare, sync, no trigger", functools.partial(bare, name="insert_without_trigger", jobs=jobs)),
         ]
@@ -123,8 +126,8 @@ class Deferring:
                 lambda: (
                     f"{results.median(arm, layers.BARE):.0f} µs bare; {more(layers.STATEMENT, layers.BARE)} more for a "
                     f"statement that knows locks, times and priorities, {more(layers.OPERATION, layers.STATEMENT)} to "
-                    f"write it and read the answer, {more(layers.POOL, layers.OPERATION)} for a connection of the pool, "
-                    f"{more(layers.WHOLE, layers.POOL)} for the task's own settings and checks"
+                    f"write it and read the answer, {more(layers.POOL, layers.OPERATION)} for a connection of the "
+                    f"pool, {more(layers.WHOLE, layers.POOL)} for the task's own settings and checks"
                 ),
             )
 
@@ -153,7 +156,7 @@ class Deferring:
                     f"({number(results.median('bare, sync, no trigger'))} jobs/s)"
                 ),
             ),
-            *([Row("defer one at a time, each in a process of its own", f"{others()} jobs/s")] if options.peers else []),
+            *([Row("defer one at a time, a process each", f"{others()} jobs/s")] if options.peers else []),
             row(
                 results,
                 arms,

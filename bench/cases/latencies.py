@@ -21,6 +21,8 @@ from bench.stand import Stand
 JOBS = 310
 WARM_UP = 10
 BUSY_SECONDS = 10
+STEADY_SECONDS = 6
+RATES = (1_000, 5_000, 10_000, 20_000)
 EVERY = 0.02
 BARE, IDLE, BUSY, STAGED = "bare round trip", "ours, idle", "ours, half busy", "ours, stage by stage"
 # Between the moments that `bench.stages` notes.
@@ -96,7 +98,11 @@ def stages(stand: Stand, jobs: int) -> Measurement:
 def half_busy(stand: Stand, seconds: float) -> Measurement:
     """Find out what a worker can do, offer it half of that steadily, and look at how long the jobs wait."""
     full = runs.drain(stand, OURS, 20_000, keep=True)["rate"]
-    rate = full / 2
+    return steady(stand, full / 2, seconds)
+
+
+def steady(stand: Stand, rate: float, seconds: float) -> Measurement:
+    """Offer a worker so many jobs a second, and look at how long they wait."""
     jobs = int(rate * seconds)
     with stand.new_database("bench_busy") as database, runs.tally_for(stand, jobs) as tally:
         worker = OURS.worker(stand, database.url, tally, setting=OURS.setting, keep=True)
@@ -113,13 +119,16 @@ def half_busy(stand: Stand, seconds: float) -> Measurement:
             time.sleep(runs.AFTERMATH)
         finally:
             worker.stop()
-        runs.check(tally, "half busy")
+        runs.check(tally, f"{rate:.0f} jobs a second")
         waits = [(tally.stamp(i) - at) / 1e6 for i, at in enumerate(result["sent"])]
         offered = jobs / (result["ended"] - result["started"])
         # The first second is the worker's warming up.
-        return Measurement(
-            {**runs.percentiles(waits[int(rate) :]), "foreign": foreign, "rate": offered, "full": full},
-        )
+        return Measurement({**runs.percentiles(waits[int(rate) :]), "foreign": foreign, "rate": offered})
+
+
+def at(rate: int) -> str:
+    """Return the name of the arm that offers so many jobs a second."""
+    return f"ours, {rate:,} jobs/s"
 
 
 class Latencies:
@@ -136,6 +145,7 @@ class Latencies:
         if not options.quick:
             found += [
                 Arm(STAGED, functools.partial(stages, jobs=JOBS)),
+                *(Arm(at(rate), functools.partial(steady, rate=rate, seconds=STEADY_SECONDS)) for rate in RATES),
                 Arm(BUSY, functools.partial(half_busy, seconds=BUSY_SECONDS)),
             ]
         return found
@@ -186,6 +196,15 @@ class Latencies:
                     [STAGED],
                     "where it goes",
                     lambda: ", ".join(f"{results.median(STAGED, stage):.2f} ms {stage}" for stage in STAGES),
+                )
+            )
+            found.append(
+                row(
+                    results,
+                    [at(rate) for rate in RATES],
+                    "latency at " + ", ".join(f"{rate:,}" for rate in RATES) + " jobs/s",
+                    lambda: " · ".join(both(at(rate)) for rate in RATES),
+                    note="in a table that is empty at first; otherwise as at half load",
                 )
             )
             found.append(

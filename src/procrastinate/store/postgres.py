@@ -16,6 +16,7 @@ import attrs
 
 from procrastinate import exceptions
 from procrastinate.store.operation import Operation
+from procrastinate.types import lean_frozen
 
 JSONDumps = Callable[[Any], Any]
 JSONLoads = Callable[[Any], Any]
@@ -128,7 +129,7 @@ def with_lone_percents(text: str) -> str:
     return re.sub(r"%%|%\(\w+\)[sbt]|%", lambda match: "%%" if match[0] == "%" else match[0], text)
 
 
-@attrs.frozen
+@lean_frozen
 class Statement:
     """What is sent in one round trip.
 
