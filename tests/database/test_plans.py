@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import secrets
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +17,7 @@ from psycopg.conninfo import make_conninfo
 from database import support
 from procrastinate import jobs, types
 from procrastinate.connections import Rendering
-from procrastinate.connections.adapter import PlanKeeping
+from procrastinate.connections.adapter import CONNECTIONS, PlanKeeping
 from procrastinate.connections.psycopg import PsycopgAdapter
 from procrastinate.store.inspection import CountWorkers, MeasureLag
 from procrastinate.store.jobs import (
@@ -335,20 +335,24 @@ def test_a_plan_that_was_kept_for_a_small_table_is_forgotten(connection):
 
 def test_plans_are_forgotten_after_statements_have_lost_some_time() -> None:
     plans = PlanKeeping(bearable=1, interval=0)
-    now = time.monotonic()
     # The fastest shows how far away the server is: what each statement takes is not lost.
-    assert not any(plans.must_forget(now - 5) for _ in range(100))
-    assert not plans.must_forget(now - 5.6)
-    assert plans.must_forget(now - 5.6)
-    assert not plans.must_forget(now - 5.6)
+    assert not any(plans.must_forget(0, 5) for _ in range(100))
+    assert not plans.must_forget(0, 5.6)
+    # Then each of the connections forgets its own.
+    assert all(plans.must_forget(0, 5.6) for _ in range(CONNECTIONS))
+    assert not plans.must_forget(0, 5.6)
 
 
-def test_plans_are_forgotten_now_and_then_only() -> None:
-    plans = PlanKeeping(bearable=1, interval=60)
-    now = time.monotonic()
-    assert not plans.must_forget(now)
-    assert plans.must_forget(now - 2)
-    assert not plans.must_forget(now - 2)
+def test_plans_are_forgotten_more_and_more_rarely() -> None:
+    plans = PlanKeeping(bearable=0.25, interval=0.25, longest=8)
+    assert not plans.must_forget(0, 0)
+    moments: list[int] = []
+    for hundredths in range(1, 4_000):
+        now = hundredths / 100
+        if any([plans.must_forget(now - 0.3, now) for _ in range(CONNECTIONS)]):
+            moments.append(hundredths)
+    waits = [later - earlier for earlier, later in itertools.pairwise(moments)]
+    assert waits[:8] == pytest.approx([25, 50, 100, 200, 400, 800, 800, 800], abs=1)
 
 
 def hot_statements(worker: int) -> Iterator[Operation[Any]]:

@@ -24,14 +24,17 @@ from procrastinate.types import from_timestamp
 from procrastinate.worker import verdicts
 from procrastinate.worker.settings import WorkerSettings
 
-# The worker claims ahead what it will start within so many seconds at its measured rate, but never more than so many
-# jobs: a worker with one-second jobs holds none that it does not run, a worker with no-op jobs thousands.
+# The worker claims ahead what it will start within so many seconds at its pace, but never more than so many jobs: a
+# worker with one-second jobs holds none that it does not run, a worker with no-op jobs thousands.
 HORIZON = 0.05
+# Where claims take long, as many as start during so many of them: half are left when the next claim begins, and it may
+# take longer than the one before.
+CLAIMS = 6
+# But nothing that would wait for much longer: another worker may have time.
+LONGEST_HORIZON = 0.2
 MOST_AHEAD = 4_000
 # Where they collide with their locks, it claims ever less ahead, but no less than this many.
 LEAST_AHEAD = 250
-# How much the latest run counts in the measured duration.
-WEIGHT = 0.05
 # A suspect starts when nothing else runs, and nothing starts beside it, for so many seconds each.
 QUARANTINE = 10.0
 # Jobs that may end, one after another, before the event loop gets its turn.
@@ -90,7 +93,12 @@ class Executor:
         self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="procrastinate")
         # Of which each job gets a copy: most start where another one ends, whose variables are not for them.
         self._context = contextvars.copy_context()
-        self._duration: float | None = None
+        # How many jobs have started since the latest claim; when that was, and how many seconds it took; and how many
+        # jobs started in a second before it.
+        self._started = 0
+        self._claimed_at = time.monotonic()
+        self._claim_took = 0.0
+        self._pace = 0.0
         self._refill_level = 0
         self._most_ahead = MOST_AHEAD
         # The tasks that start jobs: one, or as many as there are slots while jobs wait for something themselves.
@@ -124,25 +132,29 @@ class Executor:
         """Return how many jobs to claim now; zero while enough wait here."""
         if self._suspects:
             return 0  # what is claimed now would die with it
-        now = time.time()
-        # Slots that a long job holds will not help to use up what is claimed ahead.
-        held = sum(now - running.started > HORIZON for running in self._running.values())
         free = self._settings.concurrency - len(self._running)
-        ahead = 0
-        if self._duration is not None:
-            moving = self._settings.concurrency - held
-            ahead = min(int(moving * HORIZON / max(self._duration, 1e-6)), self._most_ahead)
+        # The claim counts, although jobs start beside it, or the first ten would seem to start within no time at all.
+        pace = self._started / (time.monotonic() - self._claimed_at + max(self._claim_took, 1e-3))
+        horizon = min(max(HORIZON, CLAIMS * self._claim_took), LONGEST_HORIZON)
+        ahead = min(int(max(self._pace, pace) * horizon), self._most_ahead)
         room = free + ahead - len(self._waiting)
         # In big steps: a claim of one costs nearly as much as a claim of a hundred.
         self._refill_level = (free + ahead) // 2
         return room if len(self._waiting) <= self._refill_level and room > 0 else 0
 
-    def claimed(self, count: int, *, busy_locks: int) -> None:
-        """Learn from a claim of so many jobs, which parked others behind so many locks.
+    def claimed(self, count: int, *, seconds: float, busy_locks: int) -> None:
+        """Learn from a claim of so many jobs, which took so long and parked others behind so many locks.
+
+        The pace is what was started since the claim before: how long jobs run says little on a machine that is shared
+        with others. Thirty-two workers on two cores took themselves for as fast as if each had two of its own, and gave
+        back what they had claimed, again and again.
 
         What is claimed ahead holds its lock while it waits here. So with many locks in use, most of them are held by
         this worker itself; to park a job and to wake it costs more than to run it.
         """
+        now = time.monotonic()
+        self._pace = self._started / max(now - self._claimed_at, 1e-6)
+        self._started, self._claimed_at, self._claim_took = 0, now, seconds
         if busy_locks > count / 10:
             self._most_ahead = max(self._most_ahead // 2, LEAST_AHEAD)
         else:
@@ -273,6 +285,7 @@ class Executor:
 
     def _take_next(self) -> Running:
         _, claim = self._waiting.popleft()
+        self._started += 1
         running = self._running[claim.key] = Running(claim, None, time.time())
         if claim.is_suspect:
             asyncio.get_running_loop().call_later(QUARANTINE, self._end_quarantine, claim.key)
@@ -356,8 +369,6 @@ class Executor:
 
     def _judge(self, running: Running, error: BaseException | None, ended: float) -> Verdict:
         if error is None:
-            seconds, last = ended - running.started, self._duration
-            self._duration = seconds if last is None else last + WEIGHT * (seconds - last)
             return verdicts.success(running.claim, self._settings.delete_jobs)
         run = verdicts.FailedRun(
             claim=running.claim,

@@ -39,7 +39,7 @@ class Workload(Protocol):
     def wanted(self) -> int: ...  # noqa: D102
     @property
     def free_slots(self) -> int: ...  # noqa: D102
-    def claimed(self, count: int, *, busy_locks: int) -> None: ...  # noqa: D102
+    def claimed(self, count: int, *, seconds: float, busy_locks: int) -> None: ...  # noqa: D102
     def submit(self, claims: Sequence[jobs.Claim]) -> None: ...  # noqa: D102
     def take_back(self, patience: float) -> list[jobs.Claim]: ...  # noqa: D102
     @property
@@ -174,11 +174,12 @@ class Fetcher(Service):
         )
         started = time.monotonic()
         result = await self._connector.run_async(operation)
+        seconds = time.monotonic() - started
         self._floors.claimed(
             result.claims,
             looked_everywhere=self._looked_everywhere,
             # A long claim of many jobs is not slow.
-            seconds=(time.monotonic() - started) / (1 + result.scanned / 20),
+            seconds=seconds / (1 + result.scanned / 20),
         )
         self.works()
         if self._is_notified:
@@ -189,7 +190,7 @@ class Fetcher(Service):
         # Behind a long line of jobs that are only to be parked, look at more of them at a time.
         nothing_but_parked = result.scanned >= operation.limit and not result.claims
         self._scan = min(2 * operation.limit, MOST_SCANNED) if nothing_but_parked else 0
-        self._workload.claimed(len(result.claims), busy_locks=len(set(result.parked_locks)))
+        self._workload.claimed(len(result.claims), seconds=seconds, busy_locks=len(set(result.parked_locks)))
         self._on_parked(result.parked_locks)
         await self._take(result.claims)
         return result
