@@ -53,7 +53,7 @@ CONNECTIONS = 4
 
 @attrs.define
 class PlanKeeping:
-    """Decides when connections are to forget their plans: when statements lost more time than new plans take.
+    """Decides when connections are to forget their plans: when statements lose more than a hundredth of the time.
 
     PostgreSQL keeps a plan until the table is next analyzed, however much that grows meanwhile. By plans that were made
     for an empty table, 5,000 jobs a second waited for 8 ms each within seconds, in place of 2; and a claim of ten took
@@ -64,16 +64,17 @@ class PlanKeeping:
     twice as long to grow as much again. In vain it costs 1 % of the time at first, and a thousandth in the end.
 
     Attributes:
-        bearable: so many seconds may be lost.
+        bearable: so many seconds may be lost at once.
         interval: seconds from the first time to the next at least, and from then on twice as many each time.
         longest: how many seconds that comes to be; in any case a hundred times the fastest statement.
     """
 
-    bearable: float = 0.25
+    bearable: float = 0.05
     interval: float = 0.25
     longest: float = 8.0
     _fastest: float = attrs.field(default=math.inf, init=False)
     _lost: float = attrs.field(default=0.0, init=False)
+    _latest: float = attrs.field(default=0.0, init=False)
     _next: float = attrs.field(default=0.0, init=False)
     _due: int = attrs.field(default=0, init=False)
 
@@ -81,7 +82,9 @@ class PlanKeeping:
         """Take note of a statement that began and has just ended, at these times of the monotonic clock."""
         took = now - started
         self._fastest = min(self._fastest, took)
-        self._lost += took - self._fastest
+        # An idle worker's statements are slow, from cold caches, and nothing is lost by that.
+        self._lost = max(self._lost - (now - self._latest) / 100, 0.0) + took - self._fastest
+        self._latest = now
         if self._lost >= self.bearable and now >= self._next:
             self._lost, self._due = 0.0, CONNECTIONS
             self._next = now + max(self.interval, 100 * self._fastest)
