@@ -4,6 +4,7 @@
     python -m bench quick           drain, flatness, latency, against the bare statements: under three minutes
     python -m bench drain latency   some cases
     python -m bench --peers all     beside the other queues too: each is installed when it is needed
+    python -m bench idle --into reference   a case again, in place of what an earlier report has of it
     python -m bench profile FILE    profile one worker
 
 Each run counts how often each job ran: one that was lost or ran twice makes the benchmark fail with code 1. The report
@@ -77,6 +78,7 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--postgres", type=int, metavar="VERSION", help="PostgreSQL's major version")
     parser.add_argument("--output", type=Path, default=RESULTS, help="where the report goes (default: bench/results)")
     parser.add_argument("--name", help="of the report's files (default: the date and time)")
+    parser.add_argument("--into", metavar="NAME", help="put these cases into that earlier report, in place of its own")
     parser.add_argument("--fill-page", action="store_true", help="put the table and charts into docs/performance.md")
     parser.add_argument("--concurrency", type=int, default=10, help="of the worker that `profile` looks at")
     arguments = parser.parse_args(words)
@@ -99,7 +101,9 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     arguments.peers = {"all": list(DEFAULT_PEERS), "none": []}.get(peers, peers.split(","))
     if unknown := set(arguments.peers) - {*PEERS, *ON_REDIS}:
         parser.error(f"no such peer: {', '.join(sorted(unknown))}; there are {', '.join([*PEERS, *ON_REDIS])}")
-    arguments.name = arguments.name or time.strftime("%Y-%m-%d-%H%M")
+    if arguments.into and not json_of(arguments).exists():
+        parser.error(f"there is no report to put this into: {json_of(arguments)}")
+    arguments.name = arguments.into or arguments.name or time.strftime("%Y-%m-%d-%H%M")
     return arguments
 
 
@@ -120,7 +124,12 @@ def measure(stand: Stand, arguments: argparse.Namespace) -> Report:
                 report.interrupted_in = case.name
                 break
             report.rows[case.name] = case.rows(report.results[case.name], options)
-    return report
+    return report.put_into(Report.read(json_of(arguments), options)) if arguments.into else report
+
+
+def json_of(arguments: argparse.Namespace) -> Path:
+    """Return the earlier report that this one is to be put into."""
+    return arguments.output / f"{arguments.into}.json"
 
 
 def run_case(stand: Stand, case: Case, options: Options, report: Report) -> Results:

@@ -31,6 +31,8 @@ from procrastinate.store.jobs import DeferJob
 LAYERS = BARE, STATEMENT, OPERATION, POOL, WHOLE = "bare", "statement", "operation", "pool", "whole"
 TURN = 100
 
+PATTERN = jobs.Job(queue="default", task_name="noop", lock=None, queueing_lock=None)
+
 Layer: TypeAlias = Callable[[int], Coroutine[Any, Any, Any]]
 
 
@@ -40,8 +42,7 @@ def turns(jobs: int) -> list[str]:
 
 
 def operation(number: int) -> DeferJob:
-    job = jobs.Job(queue="default", task_name="noop", lock=None, queueing_lock=None)
-    return DeferJob(job=job, arguments={"i": number})
+    return DeferJob(job=PATTERN, arguments={"i": number})
 
 
 class Clock:

@@ -17,7 +17,7 @@ import attrs
 import psycopg
 
 from bench import charts
-from bench.measurement import QUIET, Options, Results, Row
+from bench.measurement import QUIET, Measurement, Options, Results, Row
 from bench.stand import ROOT, Stand
 
 BEGIN, END = "<!-- begin: measured by `python -m bench` -->", "<!-- end: measured -->"
@@ -89,6 +89,36 @@ class Report:
             },
         }
 
+    @classmethod
+    def read(cls, path: Path, options: Options) -> Report:
+        """Read what `write` wrote as JSON."""
+        found = json.loads(path.read_text())
+        return cls(
+            options,
+            found["conditions"],
+            results={
+                case: Results({arm: [run and _measurement(run) for run in runs] for arm, runs in arms.items()})
+                for case, arms in found["runs"].items()
+            },
+            rows={case: [Row(**row) for row in rows] for case, rows in found["rows"].items()},
+            missing=found["missing"],
+            failures=found["failures"],
+            miscounts=found["miscounts"],
+            interrupted_in=found["interrupted_in"],
+        )
+
+    def put_into(self, earlier: Report) -> Report:
+        """Return an earlier report with the cases of this one in place of its own, and with the conditions of both."""
+        cases = ", ".join(self.results)
+        return attrs.evolve(
+            earlier,
+            conditions=[*earlier.conditions, f"measured again ({cases}): {self.conditions[0]}; {self.conditions[-1]}"],
+            results=earlier.results | self.results,
+            rows={**earlier.rows, **self.rows},
+            failures=[*earlier.failures, *self.failures],
+            miscounts=[*earlier.miscounts, *self.miscounts],
+        )
+
     def write(self, folder: Path, name: str) -> list[Path]:
         """Write report and charts into a folder, and return the files."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -113,6 +143,14 @@ class Report:
 
 def _rounded(numbers: Mapping[str, float]) -> dict[str, float]:
     return {name: float(f"{value:.6g}") for name, value in numbers.items()}
+
+
+def _measurement(run: Mapping[str, Any]) -> Measurement:
+    is_number = {name: isinstance(value, int | float) for name, value in run.items()}
+    return Measurement(
+        {name: value for name, value in run.items() if is_number[name]},
+        {name: value for name, value in run.items() if not is_number[name]},
+    )
 
 
 def conditions(stand: Stand, options: Options) -> list[str]:

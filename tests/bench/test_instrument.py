@@ -153,6 +153,24 @@ def test_report_says_what_is_missing(tmp_path: Path) -> None:
     assert page.read_text().endswith(f"{END}\nafter\n")
 
 
+def test_a_case_that_is_measured_again_takes_the_place_of_the_earlier_one(tmp_path: Path) -> None:
+    def report(where: str, **rates: float) -> Report:
+        return Report(
+            Options(),
+            [where, "one round"],
+            {case: Results({"ours": [Measurement({"rate": rate}, {"waits": [rate]})]}) for case, rate in rates.items()},
+            {case: [Row(f"rate of {case}", f"{rate:g}")] for case, rate in rates.items()},
+        )
+
+    earlier = report("here", drain=1.0, idle=2.0)
+    earlier.write(tmp_path, "earlier")
+    again = report("there", idle=3.0).put_into(Report.read(tmp_path / "earlier.json", Options()))
+    assert again.rows == {"drain": [Row("rate of drain", "1")], "idle": [Row("rate of idle", "3")]}
+    assert again.results["drain"] == earlier.results["drain"]
+    assert again.results["idle"].median("ours") == 3
+    assert again.conditions == ["here", "one round", "measured again (idle): there; one round"]
+
+
 def test_charts_are_svg() -> None:
     flat = Results({pile.name: [Measurement({"rate": 10.0})] for pile in flatness.PILES})
     lines = Results({f"procrastinate, {step}": [Measurement({"rate": 10.0 * step})] for step in (1, 10, 30)})

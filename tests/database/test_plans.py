@@ -345,7 +345,7 @@ def test_plans_are_forgotten_after_statements_have_lost_some_time() -> None:
 
 def test_what_an_idle_worker_loses_does_not_count() -> None:
     plans = PlanKeeping(bearable=0.05, interval=0)
-    assert not any(plans.must_forget(second, second + 0.001 + 0.01 * (second % 2)) for second in range(10_000))
+    assert not any(plans.must_forget(second, second + 0.001 + 0.04 * (second % 2)) for second in range(10_000))
 
 
 def test_plans_are_forgotten_more_and_more_rarely() -> None:

@@ -53,7 +53,7 @@ CONNECTIONS = 4
 
 @attrs.define
 class PlanKeeping:
-    """Decides when connections are to forget their plans: when statements lose more than a hundredth of the time.
+    """Decides when connections are to forget their plans: when statements lose more than a twentieth of the time.
 
     PostgreSQL keeps a plan until the table is next analyzed, however much that grows meanwhile. By plans that were made
     for an empty table, 5,000 jobs a second waited for 8 ms each within seconds, in place of 2; and a claim of ten took
@@ -82,8 +82,8 @@ class PlanKeeping:
         """Take note of a statement that began and has just ended, at these times of the monotonic clock."""
         took = now - started
         self._fastest = min(self._fastest, took)
-        # An idle worker's statements are slow, from cold caches, and nothing is lost by that.
-        self._lost = max(self._lost - (now - self._latest) / 100, 0.0) + took - self._fastest
+        # An idle worker's statements are slow, from cold caches, and little is lost by that.
+        self._lost = max(self._lost - (now - self._latest) / 20, 0.0) + took - self._fastest
         self._latest = now
         if self._lost >= self.bearable and now >= self._next:
             self._lost, self._due = 0.0, CONNECTIONS
