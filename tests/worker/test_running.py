@@ -8,7 +8,7 @@ import pytest
 
 import procrastinate
 from procrastinate import exceptions
-from procrastinate.store.jobs import FetchJobs
+from procrastinate.store.jobs import FetchJobs, FinishJobs
 from procrastinate.worker import completer
 
 
@@ -180,6 +180,44 @@ async def test_a_row_that_somebody_holds_delays_only_its_own_outcome(app, databa
         await connection.rollback()
     await asyncio.wait_for(worker, 20)
     assert (await stored(app, first))["status"] == "succeeded"
+
+
+async def test_a_batch_with_one_row_that_somebody_holds_is_halved_and_not_taken_apart(database) -> None:
+    """With many workers a claim may lock rows of others for a moment; outcomes one by one would fill the machine."""
+    batches: list[int] = []
+
+    class WatchedConnector(procrastinate.PsycopgConnector):
+        async def run_async(self, operation, connection=None):
+            if isinstance(operation, FinishJobs):
+                batches.append(len(operation.verdicts))
+            return await super().run_async(operation, connection)
+
+    app = procrastinate.App(connector=WatchedConnector(conninfo=database))
+    release = asyncio.Event()
+
+    @app.task(name="task")
+    async def task():
+        await release.wait()
+
+    async def count(status: str) -> int:
+        query = "select count(*) from procrastinate_jobs where status::text = %(status)s"
+        return (await app.connector.execute_query_one_async(query, status=status))["count"]
+
+    async with app.open_async(), await psycopg.AsyncConnection.connect(database) as holder:
+        ids = await task.batch_defer_async(*[{}] * 100)
+        worker = asyncio.create_task(drain(app, concurrency=100))
+        async with asyncio.timeout(20):
+            while await count("doing") < 100:
+                await asyncio.sleep(0.01)
+            await holder.execute("select from procrastinate_jobs where id = %s for update", [ids[10]])
+            release.set()
+            while await count("succeeded") < 99:
+                await asyncio.sleep(0.01)
+            # Twice for each halving of a hundred, and some that ended by themselves.
+            assert len(batches) < 40
+            await holder.rollback()
+            await worker
+        assert await count("succeeded") == 100
 
 
 async def test_a_worker_on_a_closed_app_fails(database) -> None:
