@@ -87,8 +87,7 @@ class Deferring:
         ]
         found += [
             Arm(peer.name, functools.partial(runs.defer, contender=peer, operation="one", jobs=max(jobs // 3, 200)))
-            for peer in (OURS, *options.peers.values())
-            if options.peers
+            for peer in ([OURS, *options.peers.values()] if options.peers else [])
         ]
         found += [
             Arm(f"{step} connections", functools.partial(together, jobs=jobs, connections=step)) for step in STEPS

@@ -182,7 +182,7 @@ async def test_a_row_that_somebody_holds_delays_only_its_own_outcome(app, databa
     assert (await stored(app, first))["status"] == "succeeded"
 
 
-async def test_a_batch_with_one_row_that_somebody_holds_is_halved_and_not_taken_apart(database) -> None:
+async def test_a_batch_with_one_row_that_somebody_holds_is_parted_and_not_taken_apart(database) -> None:
     """With many workers a claim may lock rows of others for a moment; outcomes one by one would fill the machine."""
     batches: list[int] = []
 
@@ -213,7 +213,7 @@ async def test_a_batch_with_one_row_that_somebody_holds_is_halved_and_not_taken_
             release.set()
             while await count("succeeded") < 99:
                 await asyncio.sleep(0.01)
-            # Twice for each halving of a hundred, and some that ended by themselves.
+            # Ten tens, a ten in four parts, three alone, and some that ended by themselves.
             assert len(batches) < 40
             await holder.rollback()
             await worker
