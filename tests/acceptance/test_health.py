@@ -358,12 +358,16 @@ def test_jobs_that_start_and_end(run, defer):
     assert all(event.seconds >= 0 for event in ended.values())
 
 
-def test_a_refused_outcome(run, defer, app, gate, database):
-    worker = run(health_port=None)
+@pytest.mark.parametrize("queue", ["q", "elsewhere"])
+def test_a_refused_outcome(run, defer, app, gate, database, queue):
+    """Whether this worker takes the job again, and ends both runs in one batch, or nobody does."""
+    worker = run(health_port=None, queues=["q"], concurrency=2)
     job_id = defer("hold", "q")
     wait_until(lambda: worker.told(events.JobStarted))
     with psycopg.connect(database, autocommit=True) as connection:
-        app.job_manager.retry_job_by_id(job_id, types.utcnow(), connection=connection)
+        app.job_manager.retry_job_by_id(job_id, types.utcnow(), queue=queue, connection=connection)
+    if queue == "q":
+        wait_until(lambda: len(worker.told(events.JobStarted)) == 2)
     gate.set()
     assert [event.job.id for event in worker.wait_told(events.OutcomeRefused)] == [job_id]
 

@@ -227,14 +227,14 @@ class TestFetch:
 class TestEndOfRuns:
     async def test_finish(self, store):
         worker_id, claims = await claim(store)
-        assert await finish(store, worker_id, claims) == {1: "succeeded"}
+        assert await finish(store, worker_id, claims) == {(1, 1): "succeeded"}
         assert store.job(1)["attempts"] == 1
         assert store.events(1) == ["deferred", "started", "succeeded"]
 
     async def test_delete(self, store):
         worker_id, claims = await claim(store)
         verdict = jobs.Verdict(claim=claims[0], status=Status.SUCCEEDED, delete=True)
-        assert await store.ask(jobs.DeleteJobs(verdicts=[verdict], worker_id=worker_id)) == {1: "doing"}
+        assert await store.ask(jobs.DeleteJobs(verdicts=[verdict], worker_id=worker_id)) == {(1, 1): "doing"}
         assert store.job(1) is None
 
     async def test_retry(self, store):
@@ -245,7 +245,7 @@ class TestEndOfRuns:
             "ended_at": "2026-01-01T00:00:01Z",
         }
         changes = {"retry_at": FUTURE, "priority": 4, "queue": "r", "lock": "x", "report": report}
-        assert await retry(store, worker_id, claims, **changes) == {1: "todo"}
+        assert await retry(store, worker_id, claims, **changes) == {(1, 1): "todo"}
         row = store.job(1)
         assert (row["queue_name"], row["priority"], row["lock"], row["waits_for"]) == ("r", 4, "x", "time")
         assert (row["attempts"], row["scheduled_at"], row["attempts_log"]) == (1, FUTURE, [report])
@@ -260,24 +260,34 @@ class TestEndOfRuns:
         for operation in (jobs.FinishJobs, jobs.RetryJobs, jobs.DeleteJobs):
             verdict = jobs.Verdict(claim=claims[0], status=Status.FAILED)
             assert await store.ask(operation(verdicts=[verdict], worker_id=worker_id)) == {}
-        assert await store.ask(jobs.ReleaseJobs(claims=claims, worker_id=worker_id)) == []
+        assert await store.ask(jobs.ReleaseJobs(claims=claims, worker_id=worker_id)) == set()
         assert await store.ask(jobs.GetJobStatus(job_id=1)) is Status.DOING
+
+    @pytest.mark.parametrize(
+        ("operation", "status"), [(jobs.FinishJobs, "failed"), (jobs.DeleteJobs, "doing"), (jobs.RetryJobs, "todo")]
+    )
+    async def test_of_two_runs_of_a_job_that_end_together_the_later_counts(self, store, operation, status):
+        worker_id, claims = await claim(store)
+        await retry_by_hand(store, 1)
+        claims += (await fetch(store, worker_id)).claims
+        verdicts = [jobs.Verdict(claim=claim, status=Status.FAILED) for claim in claims]
+        assert await store.ask(operation(verdicts=verdicts, worker_id=worker_id)) == {(1, 2): status}
 
     async def test_a_retry_that_meets_its_sibling_fails(self, store):
         worker_id, claims = await claim(store, a_job(queueing_lock="one"))
         await defer(store, a_job(queueing_lock="one"))
-        assert await retry(store, worker_id, claims) == {1: "failed"}
+        assert await retry(store, worker_id, claims) == {(1, 1): "failed"}
         assert "queueing lock" in store.job(1)["attempts_log"][-1]["reason"]
 
     async def test_a_retry_that_was_aborted_fails(self, store):
         worker_id, claims = await claim(store)
         await cancel(store, 1, abort=True)
-        assert await retry(store, worker_id, claims) == {1: "failed"}
+        assert await retry(store, worker_id, claims) == {(1, 1): "failed"}
         assert store.job(1)["abort_requested"] is False
 
     async def test_release(self, store):
         worker_id, claims = await claim(store)
-        assert await store.ask(jobs.ReleaseJobs(claims=claims, worker_id=worker_id)) == [1]
+        assert await store.ask(jobs.ReleaseJobs(claims=claims, worker_id=worker_id)) == {(1, 1)}
         assert store.events(1) == ["deferred"]
         (again,) = (await fetch(store, worker_id)).claims
         assert (again.token, again.job.attempts) == (2, 0)

@@ -47,7 +47,7 @@ def claim(connection: psycopg.Connection, worker: int) -> jobs.Claim:
 
 def succeed(connection: psycopg.Connection, worker: int, *claims: jobs.Claim) -> list[int]:
     verdicts = [Verdict(claim=claim, status=jobs.Status.SUCCEEDED) for claim in claims]
-    return list(run(FinishJobs(verdicts=verdicts, worker_id=worker), connection))
+    return [job_id for job_id, _ in run(FinishJobs(verdicts=verdicts, worker_id=worker), connection)]
 
 
 def state(connection: psycopg.Connection, job_id: int) -> tuple[str, str | None]:

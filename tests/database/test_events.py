@@ -170,7 +170,7 @@ def test_retry_of_a_job_that_should_abort_fails(connection, worker, job_id, by_h
 
 def test_given_back_and_rescued(connection, worker, job_id):
     claim = support.claim(connection, worker)
-    assert support.run(ReleaseJobs(claims=[claim], worker_id=worker), connection) == [job_id]
+    assert support.run(ReleaseJobs(claims=[claim], worker_id=worker), connection) == {claim.key}
     # It never started.
     assert events(connection) == ["deferred"]
     support.claim(connection, worker)

@@ -73,7 +73,7 @@ def test_accepted_under_the_claim(connection, worker, outcome):
     (job_id,) = support.defer(connection)
     claim = support.claim(connection, worker)
     answer = support.run(outcome(claim, worker), connection)
-    assert list(answer) == [job_id]
+    assert list(answer) == [(job_id, claim.token)]
 
 
 @each_outcome

@@ -7,6 +7,7 @@ import datetime
 import random
 import threading
 import time
+from collections.abc import Iterable
 
 import attrs
 import psycopg
@@ -132,12 +133,12 @@ class Claimer(threading.Thread):
     def accept(self, operation, claims: list[jobs.Claim], status: jobs.Status, **settings) -> None:
         verdicts = [Verdict(claim=claim, status=status, **settings) for claim in claims]
         accepted = self.patiently(operation(verdicts=verdicts, worker_id=self.worker))
-        self.check(claims, list(accepted))
+        self.check(claims, accepted)
         if status is not jobs.Status.TODO:
-            self.judge.end(list(accepted))
+            self.judge.end([job_id for job_id, _ in accepted])
 
-    def check(self, claims: list[jobs.Claim], accepted: list[int]) -> None:
-        if sorted(accepted) != sorted(claim.job.id for claim in claims):
+    def check(self, claims: list[jobs.Claim], accepted: Iterable[jobs.Key]) -> None:
+        if sorted(accepted) != sorted(claim.key for claim in claims):
             self.judge.fail(f"{accepted} were accepted of {claims}")
 
     def open_locks(self) -> None:

@@ -280,11 +280,12 @@ class Verdict:
 
 
 @attrs.frozen(kw_only=True)
-class _EndJobs(Operation[dict[int, str]]):
-    """What the operations that end runs share: they answer with the statuses of the jobs, by id.
+class _EndJobs(Operation[dict[jobs.Key, str]]):
+    """What the operations that end runs share: they answer with the statuses of the jobs, by the keys of the claims.
 
-    A verdict whose claim no longer holds is missing. The status is the one that the job has now, which differs from the
-    verdict's when a retry met a taken queueing lock; of a deleted job, the one that it had.
+    A verdict whose claim no longer holds is missing. By id alone it would pass for the one of a later run of the same
+    job, retried by hand meanwhile, which may well be in the same batch. The status is the one that the job has now,
+    which differs from the verdict's when a retry met a taken queueing lock; of a deleted job, the one that it had.
     """
 
     verdicts: Sequence[Verdict]
@@ -304,8 +305,8 @@ class _EndJobs(Operation[dict[int, str]]):
         }
 
     @override
-    def decode(self, rows: Sequence[Row], json: Json) -> dict[int, str]:
-        return {row[0]: row[1] for row in rows}
+    def decode(self, rows: Sequence[Row], json: Json) -> dict[jobs.Key, str]:
+        return {(row[0], row[1]): row[2] for row in rows}
 
 
 @attrs.frozen(kw_only=True)
@@ -351,8 +352,8 @@ def _dump(report: dict[str, Any] | None, json: Json) -> str | None:
 
 
 @attrs.frozen(kw_only=True)
-class ReleaseJobs(Operation[list[int]]):
-    """Give claimed jobs back that were never started; answer the ids of those that were still held.
+class ReleaseJobs(Operation[set[jobs.Key]]):
+    """Give claimed jobs back that were never started; answer the keys of those claims that still held.
 
     It costs no attempt. A job that somebody asked to abort in the meantime ends aborted; one whose queueing lock was
     taken in the meantime ends cancelled, for its sibling does the work.
@@ -375,8 +376,8 @@ class ReleaseJobs(Operation[list[int]]):
         }
 
     @override
-    def decode(self, rows: Sequence[Row], json: Json) -> list[int]:
-        return [row[0] for row in rows]
+    def decode(self, rows: Sequence[Row], json: Json) -> set[jobs.Key]:
+        return {(row[0], row[1]) for row in rows}
 
 
 @attrs.frozen(kw_only=True)

@@ -357,13 +357,13 @@ class MemoryStore:
             self._end(row, verdict.status.value)
             row["attempts"] += 1
             _log_attempt(row, self._stored(verdict.report))
-            answer.append((row["id"], row["status"]))
+            answer.append((row["id"], row["claims"], row["status"]))
         return answer
 
     @_rows.register
     def _delete_jobs(self, operation: jobs.DeleteJobs) -> Sequence[Row]:
         held = self._claimed((verdict.claim for verdict in operation.verdicts), operation.worker_id)
-        return [(row["id"], self.jobs.pop(row["id"])["status"]) for _, row in held]
+        return [(row["id"], row["claims"], self.jobs.pop(row["id"])["status"]) for _, row in held]
 
     @_rows.register
     def _retry_jobs(self, operation: jobs.RetryJobs) -> Sequence[Row]:
@@ -387,7 +387,7 @@ class MemoryStore:
             _log_attempt(row, entry)
             ended.append(row)
         self._notify_ready(ended)
-        return [(row["id"], row["status"]) for row in ended]
+        return [(row["id"], row["claims"], row["status"]) for row in ended]
 
     @_rows.register
     def _release_jobs(self, operation: jobs.ReleaseJobs) -> Sequence[Row]:
@@ -401,7 +401,7 @@ class MemoryStore:
                 self._wait_again(row)
             row.update(worker_id=None, attempted_at=None)
         self._notify_ready(released)
-        return [(row["id"],) for row in released]
+        return [(row["id"], row["claims"]) for row in released]
 
     @_rows.register
     def _cancel_job(self, operation: jobs.CancelJob) -> Sequence[Row]:

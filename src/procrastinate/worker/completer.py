@@ -177,10 +177,10 @@ class Completer(Service):
         self._blocked[verdict.claim.key] = verdict
         self._blocked_until = time.monotonic() + BLOCKED_PAUSE
 
-    def _follow_up(self, group: Iterable[Verdict], statuses: Mapping[int, str]) -> None:
+    def _follow_up(self, group: Iterable[Verdict], statuses: Mapping[jobs.Key, str]) -> None:
         for verdict in group:
             job = verdict.claim.job
-            status = statuses.get(job.id or 0)
+            status = statuses.get(verdict.claim.key)
             if status is None:
                 self._report_refusal(verdict)
                 continue

@@ -12,4 +12,4 @@ using verdict v
 cross join settings
 where j.id = v.id
   and coalesce(j.status = 'doing' and j.worker_id = %(worker_id)s and j.claims = v.token, false)
-returning j.id, j.status::text
+returning j.id, j.claims, j.status::text

@@ -42,11 +42,11 @@ released as (
   from held h
   where j.id = h.id
     and coalesce(j.status = 'doing' and j.worker_id = %(worker_id)s and j.claims = h.token, false)
-  returning j.id, j.status, j.queue_name
+  returning j.id, j.claims, j.status, j.queue_name
 ),
 notified as materialized (
   select procrastinate_notify_ready_v1(ready.queue_name, ready.job_id)
   from (select queue_name, min(id) as job_id from released where status = 'todo' group by queue_name) as ready
 )
-select id, (select count(*) from notified)
+select id, claims, (select count(*) from notified)
 from released

@@ -63,7 +63,7 @@ ended as (
   from held h
   where j.id = h.id
     and coalesce(j.status = 'doing' and j.worker_id = %(worker_id)s and j.claims = h.token, false)
-  returning j.id, j.status, j.queue_name, j.waits_for
+  returning j.id, j.claims, j.status, j.queue_name, j.waits_for
 ),
 notified as materialized (
   select procrastinate_notify_ready_v1(ready.queue_name, ready.job_id)
@@ -74,5 +74,5 @@ notified as materialized (
     group by queue_name
   ) as ready
 )
-select id, status::text, (select count(*) from notified)
+select id, claims, status::text, (select count(*) from notified)
 from ended
