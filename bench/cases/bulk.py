@@ -78,7 +78,18 @@ class Bulk:
                 lambda: results.ratio("ours", base) >= least,
             )
 
-        found = [against("copy", 0.6, "COPY")]
+        def processor(arm: str) -> str:
+            return f"client {results.median(arm, 'worker'):.1f} and server {results.median(arm, 'server'):.1f} µs"
+
+        found = [
+            against("copy", 0.6, "COPY"),
+            row(
+                results,
+                ["ours", "copy"],
+                "where it goes, per job",
+                lambda: f"{processor('ours')}, one after the other; of COPY {processor('copy')}, at the same time",
+            ),
+        ]
         if "incumbent" in options.peers:
             found.append(against("incumbent", 5, "incumbent"))
         others = [peer for peer in options.peers if peer != "incumbent" and results.has(peer)]

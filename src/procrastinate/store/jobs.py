@@ -109,9 +109,10 @@ class DeferAlike(_Defer):
 
     @override
     def decode(self, rows: Sequence[Row], json: Json) -> list[int]:
-        if len(rows) < len(self.arguments):
+        ids: list[int] = rows[0][0]
+        if len(ids) < len(self.arguments):
             raise already_enqueued(self.job.queueing_lock)
-        return [row[0] for row in rows]
+        return ids
 
 
 @attrs.frozen(kw_only=True)

@@ -291,7 +291,7 @@ class MemoryStore:
     @_rows.register
     def _defer_alike(self, operation: jobs.DeferAlike) -> Sequence[Row]:
         alike = [attrs.evolve(operation.job, task_kwargs=dict(each)) for each in operation.arguments]
-        return [(job_id,) for _, job_id in self._defer_jobs(jobs.DeferJobs(jobs=alike))]
+        return [([job_id for _, job_id in self._defer_jobs(jobs.DeferJobs(jobs=alike))],)]
 
     @_rows.register
     def _defer_jobs(self, operation: jobs.DeferJobs) -> Sequence[Row]:
