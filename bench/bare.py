@@ -140,6 +140,23 @@ def claimer() -> None:
             connection.execute(FINISH, {"ids": [row[0] for row in rows]})
 
 
+def tick(seconds: int) -> float:
+    """Claim from an empty table once a second, on an event loop; return the processor time of that alone."""
+
+    async def run() -> float:
+        url = os.environ["BENCH_DATABASE_URL"]
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+            for _ in range(10):  # until it is prepared
+                await connection.execute(CLAIM, {"limit": 1})
+            start = time.process_time()
+            for _ in range(seconds):
+                await asyncio.sleep(1)
+                await connection.execute(CLAIM, {"limit": 1})
+            return time.process_time() - start
+
+    return asyncio.run(run())
+
+
 CEILINGS: dict[str, Callable[[int], float]] = {
     each.__name__: each for each in (keep, delete, insert, insert_without_trigger, copy)
 }
@@ -148,6 +165,9 @@ CEILINGS: dict[str, Callable[[int], float]] = {
 def main(name: str, jobs: int, *rest: str) -> None:
     if name == "claimer":
         claimer()
+        return
+    if name == "tick":
+        print(json.dumps({"seconds": jobs, "cpu": tick(jobs)}))
         return
     started = time.process_time()
     seconds = nap(jobs, int(rest[0]), float(rest[1])) if name == "nap" else CEILINGS[name](jobs)

@@ -69,6 +69,15 @@ def bare(stand: Stand, name: str, jobs: int) -> Measurement:
         )
 
 
+def ticks(stand: Stand, seconds: int) -> Measurement:
+    """Claim once a second what is not there, for so many seconds, and nothing else."""
+    load = Load.now(stand.server_pid)
+    with stand.new_database("bench_bare") as database:
+        result = answer(python(stand, database, "bench.bare", "tick", str(seconds), stdout=subprocess.PIPE))
+    foreign = Load.now(stand.server_pid).foreign_since(load)
+    return Measurement({"cpu": result["cpu"] / result["seconds"], "foreign": foreign})
+
+
 def naps(stand: Stand, jobs: int, concurrency: int, wake_every: float = 0.0) -> Measurement:
     """Wait for a millisecond so many times, without a database, on a loop that is woken now and then, in seconds."""
     load = Load.now(stand.server_pid)

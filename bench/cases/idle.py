@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from bench import runs
 from bench.cases.process_counts import command_line_worker
+from bench.ceilings import ticks
 from bench.measurement import Arm, Measurement, Options, Results, Row, row
 from bench.processes import Load, cpu_seconds
 from bench.stand import Stand
@@ -49,17 +50,22 @@ class Idle:
     name = "idle"
 
     def arms(self, options: Options) -> Sequence[Arm]:
-        return [Arm("ours", functools.partial(idle, seconds=options.scaled(SECONDS, 10)), rounds=1)]
+        seconds = options.scaled(SECONDS, 10)
+        return [
+            Arm("ours", functools.partial(idle, seconds=seconds)),
+            Arm("bare", functools.partial(ticks, seconds=seconds)),
+        ]
 
     def rows(self, results: Results, options: Options) -> Sequence[Row]:
         return [
             row(
                 results,
-                ["ours"],
+                ["ours", "bare"],
                 "idle worker",
                 lambda: (
                     f"{results.median('ours', 'statements'):.2f} statements/s, processor "
-                    f"{results.median('ours', 'cpu'):.2%}, the server's {results.median('ours', 'server cpu'):.2%}"
+                    f"{results.median('ours', 'cpu'):.2%}, the server's {results.median('ours', 'server cpu'):.2%}; a "
+                    f"client that sends one bare statement a second {results.median('bare', 'cpu'):.2%}"
                 ),
                 "≤ 1 statement/s, processor ≤ 0.5 %",
                 lambda: results.median("ours", "statements") <= 1 and results.median("ours", "cpu") <= 0.005,

@@ -249,7 +249,7 @@ class Claim:
 # The keyword arguments of several jobs.
 Arguments: TypeAlias = Sequence[Mapping[str, Any]]
 
-# A dictionary is found at once in place of by the check of an abstract class, which takes as long as the rest of a merge.
+# A dictionary is known at once; the check of an abstract class takes as long as all the rest of a merge.
 _MAPPINGS = (dict, Mapping)
 
 # Jobs of `defer_many` that go out at a time: bigger batches gain nothing.

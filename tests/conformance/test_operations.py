@@ -464,10 +464,14 @@ class TestTime:
         assert await store.ask(operation) is not None
 
     async def test_a_chore_is_taken_once_in_an_interval(self, store):
-        assert await store.ask(schedule.TakeChore(chore="sweep", interval=60))
-        assert not await store.ask(schedule.TakeChore(chore="sweep", interval=60))
-        assert await store.ask(schedule.TakeChore(chore="prune", interval=60))
-        assert await store.ask(schedule.TakeChore(chore="sweep", interval=-1))
+        async def take(**intervals):
+            return await store.ask(schedule.TakeChores(intervals=intervals))
+
+        assert await take(sweep=60) == {"sweep"}
+        assert await take(sweep=60) == set()
+        assert await take(sweep=60, prune=60) == {"prune"}
+        assert await take(prune=60, rescue=60, sweep=-1) == {"rescue", "sweep"}
+        assert await take() == set()
 
 
 class TestWorkers:

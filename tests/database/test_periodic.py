@@ -9,7 +9,7 @@ import pytest
 
 from database import support
 from procrastinate import exceptions
-from procrastinate.store.schedule import DeferPeriodicJob, TakeChore
+from procrastinate.store.schedule import DeferPeriodicJob, TakeChores
 
 
 def tick(connection, timestamp: int, *, periodic_id: str = "", task: str = "task", **changes) -> int | None:
@@ -157,10 +157,12 @@ def test_workers_that_lag_behind_each_other_defer_no_tick_twice(database, connec
 
 
 def test_a_chore_is_taken_by_one_at_a_time(database, connection):
-    take = TakeChore(chore="rescue", interval=60)
-    answers = compete(database, 8, lambda own, number: support.run(take, own))
-    assert sorted(answers) == [False] * 7 + [True]
-    assert support.run(TakeChore(chore="sweep", interval=60), connection)
-    connection.execute("update procrastinate_chores set last_run = last_run - interval '61 seconds'")
-    answers = compete(database, 8, lambda own, number: support.run(take, own))
-    assert sorted(answers) == [False] * 7 + [True]
+    def take(own, number):
+        """Each asks for them in another order."""
+        names = ["rescue", "sweep", "prune"]
+        return support.run(TakeChores(intervals=dict.fromkeys(names[number % 3 :] + names[: number % 3], 60)), own)
+
+    for _ in range(20):
+        answers = compete(database, 8, take)
+        assert sorted(name for answer in answers for name in answer) == ["prune", "rescue", "sweep"]
+        connection.execute("update procrastinate_chores set last_run = last_run - interval '61 seconds'")

@@ -9,13 +9,13 @@ import psycopg
 import pytest
 
 import procrastinate
-from faults.faulty import Duplicate, FailAfter, FailBefore, FaultyConnector, Hold, Plan, SwallowCancellation
+from faults.faulty import Duplicate, FailAfter, FailBefore, Fault, FaultyConnector, Hold, Plan, SwallowCancellation
 from procrastinate import exceptions, testing
 from procrastinate.jobs import Job
 from procrastinate.store.jobs import DeferJobs, DeleteJobs, FetchJobs, FinishJobs, ListJobs, ReleaseJobs, RetryJobs
-from procrastinate.store.locks import OpenLocks
-from procrastinate.store.schedule import StageJobs, TakeChore
-from procrastinate.store.workers import RegisterWorker, UpdateHeartbeat
+from procrastinate.store.locks import FindSleepingLocks, OpenLocks
+from procrastinate.store.schedule import StageJobs, TakeChores
+from procrastinate.store.workers import PruneStalledWorkers, RegisterWorker, RescueJobs, UpdateHeartbeat
 
 JOB = Job(queue="default", task_name="t", lock=None, queueing_lock=None)
 DEFER = DeferJobs(jobs=[JOB])
@@ -132,7 +132,7 @@ def real(request):
     return procrastinate.PsycopgConnector(conninfo=request.getfixturevalue("database"), min_size=1, max_size=4)
 
 
-OPERATIONS = [FinishJobs, DeleteJobs, RetryJobs, OpenLocks, StageJobs, TakeChore, FetchJobs]
+OPERATIONS = [FinishJobs, DeleteJobs, RetryJobs, OpenLocks, StageJobs, TakeChores, FetchJobs]
 FAULTS = [
     pytest.param(operation, fault, id=f"{fault.__name__}-{operation.__name__}")
     for operation in OPERATIONS
@@ -179,7 +179,7 @@ async def test_worker_loses_no_job(real, operation, fault):
 @pytest.mark.parametrize("fault", [FailBefore, FailAfter])
 async def test_jobs_that_could_not_be_given_back_are_run_after_all(real, fault):
     """By the worker that holds them: nobody else would take them while it lives."""
-    plan = Plan()
+    plan = Plan(fault(ReleaseJobs))
     bench = Bench(real, plan)
     go_on = asyncio.Event()
 
@@ -188,22 +188,20 @@ async def test_jobs_that_could_not_be_given_back_are_run_after_all(real, fault):
         await go_on.wait()
 
     async with bench.app.open_async():
-        await bench.app.configure_task("quick").batch_defer_async(*[{}] * 30)
+        before = await bench.app.configure_task("quick").batch_defer_async(*[{}] * 100)
+        await bench.app.configure_task("long").defer_async()
+        behind = await bench.app.configure_task("quick").batch_defer_async(*[{}] * 20)
         worker = asyncio.create_task(
             bench.app.run_worker_async(install_signal_handlers=False, fetch_job_polling_interval=0.2)
         )
-        await until(lambda: len(bench.runs) == 30)
-        # Fast jobs were claimed ahead: behind a long one they are given back.
-        plan.add(fault(ReleaseJobs))
-        ids = await bench.app.configure_task("quick").batch_defer_async(*[{}] * 10)
-        await bench.app.configure_task("long", priority=1).defer_async()
-        await bench.app.configure_task("quick").batch_defer_async(*[{}] * 10)
+        # Fast jobs are claimed ahead: behind a long one they are given back.
         await until(lambda: plan.is_over)
+        assert bench.runs == before
         go_on.set()
-        await until(lambda: len(bench.runs) == 50)
+        await until(lambda: len(bench.runs) == 120)
         worker.cancel()
         await asyncio.gather(worker, return_exceptions=True)
-    assert sorted(bench.runs[30:])[:10] == ids
+    assert sorted(bench.runs[100:]) == behind
 
 
 async def test_claims_that_were_held_up_are_run(real):
@@ -273,9 +271,25 @@ async def test_worker_lives_on_without_heartbeats_for_a_while(inner, fault):
     assert inner.workers == {}
 
 
+async def test_chores_taken_together_are_all_done_although_the_first_fails(inner):
+    """Nobody else would do them before their next turn."""
+    chores = [FailBefore(operation) for operation in (RescueJobs, FindSleepingLocks, PruneStalledWorkers)]
+    again = Hold(TakeChores)
+    bench = Bench(inner, Plan(Fault(TakeChores), again, *chores))
+    go_on = asyncio.Event()
+    await bench.app.task(name="long")(go_on.wait).defer_async()
+    # One that will not stay does not wait for signs of life before it looks for dead workers.
+    worker = asyncio.create_task(bench.app.run_worker_async(wait=False, install_signal_handlers=False))
+    await again.reached()
+    assert [chore.left for chore in chores] == [0, 0, 0]
+    again.release()
+    go_on.set()
+    await worker
+
+
 async def test_cancellation_that_a_driver_swallows(inner, caplog):
     """asyncio.wait_for did that until Python 3.12."""
-    swallow = SwallowCancellation(TakeChore)
+    swallow = SwallowCancellation(TakeChores)
     bench = Bench(inner, Plan(swallow))
     worker = asyncio.create_task(bench.app.run_worker_async(install_signal_handlers=False))
     await swallow.reached()

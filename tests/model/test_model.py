@@ -269,9 +269,9 @@ class Stores(RuleBasedStateMachine):
         self.lose(self.worker(worker))
         self.rescue(max_rescues, MANY)
 
-    @rule(chore=st.sampled_from(["sweep", "prune"]), interval=st.sampled_from([3600, -1]))
-    def take_chore(self, chore, interval):
-        self.ask(schedule.TakeChore(chore=chore, interval=interval))
+    @rule(intervals=st.dictionaries(st.sampled_from(["sweep", "prune"]), st.sampled_from([3600.0, -1.0])))
+    def take_chores(self, intervals):
+        self.ask(schedule.TakeChores(intervals=intervals))
 
     @rule(
         nb_hours=st.sampled_from([-1, -1, 1]),

@@ -643,12 +643,14 @@ class MemoryStore:
         return [(job_id,)]
 
     @_rows.register
-    def _take_chore(self, operation: schedule.TakeChore) -> Sequence[Row]:
-        last_run = self.chores.get(operation.chore)
-        if last_run is not None and last_run >= self._ago(operation.interval):
-            return []
-        self.chores[operation.chore] = self._at
-        return [(operation.chore,)]
+    def _take_chores(self, operation: schedule.TakeChores) -> Sequence[Row]:
+        due = [
+            chore
+            for chore, interval in operation.intervals.items()
+            if chore not in self.chores or self.chores[chore] < self._ago(interval)
+        ]
+        self.chores.update(dict.fromkeys(due, self._at))
+        return [(chore,) for chore in due]
 
     @_rows.register
     def _register_worker(self, operation: workers.RegisterWorker) -> Sequence[Row]:

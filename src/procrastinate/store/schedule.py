@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -80,12 +80,15 @@ class DeferPeriodicJob(Operation[int | None]):
 
 
 @attrs.frozen(kw_only=True)
-class TakeChore(Operation[bool]):
-    """Answer whether the caller should do this chore now: nobody did within the last `interval` seconds."""
+class TakeChores(Operation[set[str]]):
+    """Answer which chores the caller should do now: those that nobody took within their intervals, in seconds."""
 
-    chore: str
-    interval: float
+    intervals: Mapping[str, float]
 
     @override
-    def decode(self, rows: Sequence[Row], json: Json) -> bool:
-        return bool(rows)
+    def parameters(self, json: Json) -> dict[str, Any]:
+        return {"chores": list(self.intervals), "intervals": list(self.intervals.values())}
+
+    @override
+    def decode(self, rows: Sequence[Row], json: Json) -> set[str]:
+        return {row[0] for row in rows}

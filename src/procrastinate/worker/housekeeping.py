@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from procrastinate import connector, jobs, observers
 from procrastinate.store.locks import FindSleepingLocks
-from procrastinate.store.schedule import TakeChore
+from procrastinate.store.schedule import TakeChores
 from procrastinate.store.workers import PruneStalledWorkers, RescueJobs, UpdateHeartbeat
 from procrastinate.worker.service import Service, jittered
 from procrastinate.worker.settings import WorkerSettings
@@ -69,7 +69,6 @@ class Housekeeping(Service):
             Chore("prune", settings.stalled_worker_timeout, self._prune),
         ]
         self._pause = min(chore.interval for chore in self._chores)
-        self._due = dict.fromkeys(self._chores, -math.inf)
         # After an outage every worker has been silent, and who looks first would take the jobs of all others. Whoever
         # comes back, or is new here, first lets them give a sign; but one that will not stay looks at once.
         self._grace = min(settings.stalled_worker_timeout, LONGEST_GRACE)
@@ -79,15 +78,26 @@ class Housekeeping(Service):
     @override
     async def run(self) -> None:
         while True:
-            for chore in [chore for chore in self._chores if self._due[chore] <= time.monotonic()]:
-                self._due[chore] = time.monotonic() + jittered(chore.interval)
-                # A little less than the interval, or two workers' clocks would make each skip every other turn.
-                is_ours = await self._connector.run_async(TakeChore(chore=chore.name, interval=chore.interval * 0.7))
-                self._answered()
-                if is_ours:
-                    await chore.do()
-                self.works()
-            await asyncio.sleep(max(min(self._due.values()) - time.monotonic(), 0))
+            # All in one question, when the most frequent of them is due: each statement of a worker that has nothing to
+            # do wakes two processes up. A little less than the intervals, or two workers' clocks would make each skip
+            # every other turn.
+            intervals = {chore.name: chore.interval * 0.7 for chore in self._chores}
+            taken = await self._connector.run_async(TakeChores(intervals=intervals))
+            self._answered()
+            await self._do(chore for chore in self._chores if chore.name in taken)
+            self.works()
+            await asyncio.sleep(jittered(self._pause))
+
+    async def _do(self, chores: Iterable[Chore]) -> None:
+        failure: Exception | None = None
+        for chore in chores:
+            try:
+                await chore.do()
+            except Exception as error:  # noqa: BLE001  raised below
+                # The others were taken, too: nobody else does them before their next turn.
+                failure = error
+        if failure is not None:
+            raise failure
 
     def _answered(self) -> None:
         now = time.monotonic()
