@@ -83,6 +83,13 @@ def no_floors() -> None:
     floors.SLOW = float("inf")
 
 
+def keep_plans() -> None:
+    """Leave plans to PostgreSQL, which keeps them until the table is analyzed."""
+    from procrastinate.connections import adapter as connections
+
+    connections.PlanKeeping.must_forget = lambda *_: False
+
+
 SWITCHES: dict[str, Callable[[], None]] = {
     each.__name__: each
     for each in (
@@ -95,6 +102,7 @@ SWITCHES: dict[str, Callable[[], None]] = {
         parse_with_orjson,
         use_asyncpg,
         no_floors,
+        keep_plans,
     )
 }
 

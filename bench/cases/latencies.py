@@ -10,6 +10,8 @@ import subprocess
 import time
 from collections.abc import Sequence
 
+import attrs
+
 from bench import runs
 from bench.ceilings import answer, python
 from bench.clients import Clients
@@ -24,7 +26,9 @@ BUSY_SECONDS = 10
 STEADY_SECONDS = 6
 RATES = (1_000, 5_000, 10_000, 20_000)
 EVERY = 0.02
+KEPT_RATE = 5_000
 BARE, IDLE, BUSY, STAGED = "bare round trip", "ours, idle", "ours, half busy", "ours, stage by stage"
+KEPT = "ours, plans kept"
 # Between the moments that `bench.stages` notes.
 STAGES = (
     "before the INSERT",
@@ -101,11 +105,11 @@ def half_busy(stand: Stand, seconds: float) -> Measurement:
     return steady(stand, full / 2, seconds)
 
 
-def steady(stand: Stand, rate: float, seconds: float) -> Measurement:
-    """Offer a worker so many jobs a second, and look at how long they wait."""
-    jobs = int(rate * seconds)
+def steady(stand: Stand, rate: float, seconds: float, switch: str = "") -> Measurement:
+    """Offer a worker so many jobs a second, and look at how long they wait; `switch` takes a trick from it."""
+    jobs, contender = int(rate * seconds), attrs.evolve(OURS, switch=switch)
     with stand.new_database("bench_busy") as database, runs.tally_for(stand, jobs) as tally:
-        worker = OURS.worker(stand, database.url, tally, setting=OURS.setting, keep=True)
+        worker = contender.worker(stand, database.url, tally, setting=contender.setting, keep=True)
         try:
             clients = Clients(stand, database, ["steadily", f"--jobs={jobs}", f"--rate={rate}", "--every=0.002"])
             time.sleep(1.5)
@@ -146,6 +150,7 @@ class Latencies:
             found += [
                 Arm(STAGED, functools.partial(stages, jobs=JOBS)),
                 *(Arm(at(rate), functools.partial(steady, rate=rate, seconds=STEADY_SECONDS)) for rate in RATES),
+                Arm(KEPT, functools.partial(steady, rate=KEPT_RATE, seconds=STEADY_SECONDS, switch="keep_plans")),
                 Arm(BUSY, functools.partial(half_busy, seconds=BUSY_SECONDS)),
             ]
         return found
@@ -205,6 +210,14 @@ class Latencies:
                     "latency at " + ", ".join(f"{rate:,}" for rate in RATES) + " jobs/s",
                     lambda: " · ".join(both(at(rate)) for rate in RATES),
                     note="in a table that is empty at first; otherwise as at half load",
+                )
+            )
+            found.append(
+                row(
+                    results,
+                    [KEPT],
+                    f"the same at {KEPT_RATE:,} jobs/s, by a worker that never forgets plans",
+                    lambda: both(KEPT),
                 )
             )
             found.append(
