@@ -4,6 +4,8 @@ import datetime
 import inspect
 
 import pytest
+from django.conf import settings
+from django.core.management import call_command
 from django.db import models as django_models
 from sample_site.shop import tasks
 from sample_site.shop.models import Order
@@ -35,6 +37,12 @@ def test_jobs_as_text_and_as_values(job, app):
     assert job.worker.id == worker
     assert str(job.worker) == f"Worker {worker} - Last heartbeat at {job.worker.last_heartbeat}"
     assert list(job.worker.procrastinatejob_set.all()) == [job]
+
+
+def test_no_other_app_is_asked_for():
+    """The site has none of ours but `procrastinate.contrib.django`."""
+    assert "django.contrib.postgres" not in settings.INSTALLED_APPS
+    call_command("check", fail_level="WARNING")
 
 
 def test_events(job, work):
