@@ -268,6 +268,10 @@ class Stage:
         )
         return set(rows)
 
+    def all_run(self, process: Process, count: int) -> None:
+        """Wait until a worker has started so many jobs; that they are claimed does not mean that they run."""
+        self.until(lambda: process.count("Starting job") >= count, f"{count} jobs are started")
+
     def kill(self, process: Process) -> set[tuple[int, int]]:
         """Kill a worker for good; return what it ran."""
         process.kill()

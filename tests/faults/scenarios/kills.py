@@ -59,7 +59,7 @@ def rescuer_killed(stage: Stage) -> None:
     stage.rules = DEADLY
     stage.defer("work", 50, seconds=30)
     victim = stage.worker(concurrency=50)
-    stage.until(lambda: len(stage.runs(victim)) == 50, "all run")
+    stage.all_run(victim, 50)
     orphans = stage.kill(victim)
     stage.query("update procrastinate_jobs set args = '{}'")
     # A table lock stops each rescuer in the middle of its statement; it is killed there.

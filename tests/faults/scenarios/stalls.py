@@ -58,7 +58,7 @@ def frozen_process(stage: Stage) -> None:
     count = 10
     stage.defer("work", count, seconds=2, each=lambda n: {"lock": f"L{n}" if n % 2 else None})
     zombie = stage.worker(concurrency=count)
-    stage.until(lambda: len(stage.runs(zombie)) == count, "all run")
+    stage.all_run(zombie, count)
     zombie.signal(signal.SIGSTOP)
     _frozen(stage, zombie, count)
     zombie.signal(signal.SIGCONT)
