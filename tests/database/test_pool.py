@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 
 import psycopg_pool
 import pytest
 
 import procrastinate
+from procrastinate.connections.psycopg import lend_async
 
 OTHERS = (
     "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity "
@@ -51,6 +53,34 @@ async def test_an_operation_is_one_round_trip(database, connection):
         await app.connector.execute_query_async("select pg_stat_force_next_flush()")
         after = connection.execute(count).fetchone()[0]
     assert 50 <= after - before < 60
+
+
+async def test_one_who_is_cancelled_gives_the_connection_back(database):
+    """At each moment of giving it back, while another client is at each moment of asking for it."""
+
+    async def borrow(has_it, may_go):
+        async with lend_async(pool):
+            has_it.set()
+            await may_go.wait()
+
+    async def turns(count):
+        for _ in range(count):
+            await asyncio.sleep(0)
+
+    async with psycopg_pool.AsyncConnectionPool(database, min_size=1, max_size=1, open=False, timeout=5) as pool:
+        for before, after in itertools.product(range(5), repeat=2):
+            has_it, may_go = asyncio.Event(), asyncio.Event()
+            first = asyncio.create_task(borrow(has_it, may_go))
+            await has_it.wait()
+            has_it.clear()
+            second = asyncio.create_task(borrow(has_it, may_go))
+            await turns(before)
+            may_go.set()
+            await turns(after)
+            first.cancel()
+            await asyncio.wait([first])
+            await second
+            assert has_it.is_set()
 
 
 async def test_without_a_size_it_grows_to_what_is_needed_at_a_time(database):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import contextvars
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, LiteralString, cast
@@ -15,7 +16,7 @@ import psycopg.sql
 import psycopg.types.json
 from typing_extensions import override
 
-from procrastinate import connector, exceptions
+from procrastinate import connector, coroutines, exceptions
 from procrastinate.connections.adapter import (
     Adapter,
     AsyncDriverAdapter,
@@ -226,7 +227,7 @@ class lend_async(contextlib.AbstractAsyncContextManager[AsyncPsycopgAdapter]):  
         pool = self._pool
         connection = await pool.getconn()
         while _is_closed(connection.pgconn):
-            await pool.putconn(connection)
+            await _give_back(pool, connection)
             connection = await pool.getconn()
         self._connection = connection
         self._commits_anyway = connection.autocommit
@@ -234,7 +235,7 @@ class lend_async(contextlib.AbstractAsyncContextManager[AsyncPsycopgAdapter]):  
             if not self._commits_anyway:
                 await connection.set_autocommit(True)
         except BaseException:
-            await pool.putconn(connection)
+            await _give_back(pool, connection)
             raise
         return AsyncPsycopgAdapter(connection)
 
@@ -248,7 +249,19 @@ class lend_async(contextlib.AbstractAsyncContextManager[AsyncPsycopgAdapter]):  
                 else:
                     await connection.close()
         finally:
-            await self._pool.putconn(connection)
+            await _give_back(self._pool, connection)
+
+
+async def _give_back(pool: psycopg_pool.AsyncConnectionPool[Any], connection: psycopg.AsyncConnection[Any]) -> None:
+    """Return a connection to its pool, whatever becomes of the one who returns it.
+
+    While others wait for connections, `putconn` waits for its turn. Cancelled there, as by a timeout around
+    `defer_async` or a worker that stops, it would lose the connection, and with it the client that it has just taken
+    from the queue: that one waits in vain, and after some such losses so does everybody.
+    """
+    rest = coroutines.start(pool.putconn(connection), contextvars.copy_context())
+    if rest is not None:
+        await asyncio.shield(asyncio.ensure_future(rest))
 
 
 def _is_closed(pgconn: psycopg.pq.abc.PGconn) -> bool:

@@ -9,14 +9,13 @@ import functools
 import inspect
 import logging
 import time
-import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import attrs
 
-from procrastinate import exceptions, jobs, middleware, observers
+from procrastinate import coroutines, exceptions, jobs, middleware, observers
 from procrastinate.job_context import AbortReason, JobContext, JobResult
 from procrastinate.store.jobs import Verdict
 from procrastinate.tasks import Task
@@ -259,7 +258,7 @@ class Executor:
             while rest is None and not task.cancelling() and self._has_next():
                 running = self._take_next()
                 task.set_name(f"process job {running.claim.job.task_name}[{running.claim.job.id}]")
-                rest = _start(self._run(running), self._context.copy())
+                rest = coroutines.start(self._run(running), self._context.copy())
                 self._last_one_waits = rest is not None
                 count += 1
                 if rest is not None:
@@ -427,31 +426,6 @@ class Executor:
             extra={**extra, **outcome.as_dict()},
             exc_info=error if job.log_args else None,
         )
-
-
-def _start(job: Coroutine[Any, Any, None], context: contextvars.Context) -> Awaitable[None] | None:
-    """Take a coroutine's first step, in its context; return the rest of it, None if that was all."""
-    try:
-        awaited = context.run(job.send, None)
-    except StopIteration:
-        return None
-    return _go_on(job, context, awaited)
-
-
-@types.coroutine
-def _go_on(job: Coroutine[Any, Any, None], context: contextvars.Context, awaited: Any) -> Generator[Any, Any, None]:
-    """Take the other steps of a coroutine, which waits for `awaited`, in the task that awaits this."""
-    while True:
-        try:
-            value = yield awaited
-        except BaseException as error:  # noqa: BLE001  a cancellation, or what closes generators: it is the coroutine's
-            step, argument = job.throw, error
-        else:
-            step, argument = job.send, value
-        try:
-            awaited = context.run(step, argument)
-        except StopIteration:
-            return
 
 
 def _without_log_args(claim: jobs.Claim) -> jobs.Claim:
