@@ -56,8 +56,8 @@ class PlanKeeping:
     """Decides when connections are to forget their plans: when statements lose more than a twentieth of the time.
 
     PostgreSQL keeps a plan until the table is next analyzed, however much that grows meanwhile. By plans that were made
-    for an empty table, 5,000 jobs a second waited for 8 ms each within seconds, in place of 2; and a claim of ten took
-    67 ms beside 500,000. Statements on many rows are planned anew anyway.
+    for an empty table, 5,000 jobs a second wait twice as long or more within seconds (`bench latency`); and a claim of
+    ten took 67 ms beside 500,000 (`bench plans`). Statements on many rows are planned anew anyway.
 
     What a statement loses is what it takes longer than the fastest one did, since nothing is known of the network and
     the disk. Most of that has other reasons, so it is done more and more rarely: a table that grows steadily takes
