@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 import procrastinate
-from procrastinate import builtin_tasks, exceptions
+from procrastinate import builtin_tasks, exceptions, types
 
 AN_APP = """
 import os
@@ -220,8 +220,10 @@ def test_max_hours_is_mandatory(database):
 
 async def test_users_own_periodic_task(database, connection):
     app = make_app(database)
+    # Not now, nor some minutes ago: the worker would run it once more.
+    hour = (types.utcnow().hour + 12) % 24
 
-    @app.periodic(cron="0 4 * * *")
+    @app.periodic(cron=f"0 {hour} * * *")
     @app.task(queueing_lock="remove_old_jobs", pass_context=True)
     async def remove_old_jobs(context, timestamp):
         return await builtin_tasks.remove_old_jobs(
