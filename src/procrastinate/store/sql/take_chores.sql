@@ -1,5 +1,5 @@
 -- Take the chores that are due: whoever moves `last_run` forward first does it this time. No leader is elected, so none
--- can be lost. By name, so that two who take several never wait for each other.
+-- can be lost. In the order of names, so that two who take several never wait in a circle.
 -- Expects: the primary key of procrastinate_chores.
 insert into procrastinate_chores as c (name, last_run)
 select name, now()
