@@ -21,7 +21,11 @@ LISTEN_TIMEOUT = 30.0
 
 
 class Notify(Protocol):
-    """Called for each notification."""
+    """Called for each notification, in their order; the next one waits for the end of this one.
+
+    The first step may be taken outside of any task, in the event loop's own callback: what needs a task, as
+    `asyncio.timeout` does, belongs in one of its own.
+    """
 
     def __call__(self, *, channel: str, payload: str) -> Awaitable[None]: ...  # noqa: D102
 

@@ -110,6 +110,71 @@ async def test_a_lost_listener_says_so(kind, database, connection):
     await connector.close_async()
 
 
+@pytest.mark.parametrize("kind", LISTENING)
+async def test_notifications_are_handled_one_after_another(kind, database, connection):
+    """Also where a handler has to wait, and then one raises an error: who listens receives that."""
+    connector = CONNECTORS[kind](database)
+    await connector.open_async()
+    listening, may_go_on, handled = asyncio.Event(), asyncio.Event(), []
+
+    async def handle(*, channel, payload):
+        if payload == "faulty":
+            raise ValueError(payload)
+        handled.append(f"{payload} begins")
+        if payload == "slow":
+            await may_go_on.wait()
+        handled.append(f"{payload} ends")
+
+    def send(*payloads):
+        with connection.transaction():
+            for payload in payloads:
+                connection.execute("select pg_notify('here', %s)", [payload])
+
+    listener = asyncio.create_task(connector.listen_notify(handle, ["here"], listening.set))
+    async with asyncio.timeout(PATIENCE):
+        await listening.wait()
+        await asyncio.to_thread(send, "first", "slow", "last")
+        while "slow begins" not in handled:
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(send, "very last")
+        assert handled == ["first begins", "first ends", "slow begins"]
+        may_go_on.set()
+        while "very last ends" not in handled:
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(send, "faulty")
+        with pytest.raises(ValueError, match="faulty"):
+            await listener
+    assert handled[3:] == ["slow ends", "last begins", "last ends", "very last begins", "very last ends"]
+    await connector.close_async()
+
+
+@pytest.mark.parametrize("kind", LISTENING)
+async def test_notifications_arrive_after_silence(kind, database, connection, monkeypatch):
+    """In silence the server is asked whether it is still there; nothing is lost before, beside or after that."""
+    monkeypatch.setattr("procrastinate.connector.LISTEN_TIMEOUT", 0.05)
+    connector = CONNECTORS[kind](database)
+    await connector.open_async()
+    listening, handled = asyncio.Event(), []
+
+    async def handle(*, channel, payload):
+        handled.append(int(payload))
+
+    listener = asyncio.create_task(connector.listen_notify(handle, ["here"], listening.set))
+    async with asyncio.timeout(PATIENCE):
+        await listening.wait()
+        for number in range(100):
+            await asyncio.to_thread(connection.execute, "select pg_notify('here', %s)", [str(number)])
+            await asyncio.sleep(number / 2_000)
+        while len(handled) < 100:
+            await asyncio.sleep(0.01)
+    assert handled == list(range(100))
+    assert not listener.done()
+    listener.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await listener
+    await connector.close_async()
+
+
 class _WatchedSelector(selectors.DefaultSelector):
     """Tells when the event loop would sleep for seconds."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -12,6 +13,9 @@ from procrastinate import connector, exceptions
 from procrastinate.store.operation import Operation
 
 T = TypeVar("T")
+
+# How a task takes its first step where it is made.
+AT_ONCE: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
 
 class Deadline(connector.BaseAsyncConnector):
@@ -24,10 +28,22 @@ class Deadline(connector.BaseAsyncConnector):
 
     @override
     async def run_async(self, operation: Operation[T], connection: Any = None) -> T:
-        answer = asyncio.ensure_future(self._inner.run_async(operation, connection))
+        loop = asyncio.get_running_loop()
+        # Rung by the operation itself as its last act: `asyncio.wait` would take one more turn of the loop.
+        ended = asyncio.Event()
+
+        async def ask() -> T:
+            try:
+                return await self._inner.run_async(operation, connection)
+            finally:
+                ended.set()
+
+        answer = asyncio.Task(ask(), loop=loop, **AT_ONCE)
+        timer = loop.call_later(self._seconds, ended.set)
         try:
-            await asyncio.wait([answer], timeout=self._seconds)
+            await ended.wait()
         finally:
+            timer.cancel()
             if not answer.done():
                 # Not awaited: a driver first asks the server to cancel, which may be just as silent.
                 answer.cancel()

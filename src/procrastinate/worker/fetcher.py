@@ -110,13 +110,16 @@ class Fetcher(Service):
         self._floors.look_everywhere(job_id)
         self._is_notified = True
         now = time.monotonic()
-        looks_at = now + self._reaction.hesitation(job_id)
-        if now < self._looks_at <= looks_at:
+        hesitation = self._reaction.hesitation(job_id)
+        if now < self._looks_at <= now + hesitation:
             return  # that claim will find this job too
-        self._looks_at = looks_at
+        self._looks_at = now + hesitation
         if self._reminder is not None:
             self._reminder.cancel()
-        self._reminder = asyncio.get_running_loop().call_later(looks_at - now, self._wakeup.ring)
+        if hesitation:
+            self._reminder = asyncio.get_running_loop().call_later(hesitation, self._wakeup.ring)
+        else:
+            self._wakeup.ring()
 
     def stop(self) -> None:
         """Claim nothing more; `run` returns once a claim under way has been answered."""
