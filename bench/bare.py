@@ -18,6 +18,10 @@ from typing import Any, TypeAlias
 
 import psycopg
 
+from procrastinate.connections import Rendering
+from procrastinate.store.jobs import FetchJobs
+from procrastinate.store.postgres import Statement
+
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 BATCH = 500
@@ -125,19 +129,30 @@ def nap(jobs: int, concurrency: int, wake_every: float) -> float:
     return asyncio.run(run())
 
 
-def claimer() -> None:
-    """Wait for notifications, and claim what is there; print when each job was got, and finish it."""
+def claimer(claim: Statement = Statement(CLAIM, {"limit": 10}), args: int = 2) -> None:  # noqa: B008  is frozen
+    """Wait for notifications, and claim what is there; print when each job was got, and finish it.
+
+    The claim answers with the job's id in the first column, and its arguments in the one that is numbered `args`.
+    """
     with _connect() as connection:
         connection.execute("listen procrastinate_any_queue_v1")
         print("ready", flush=True)
         while True:
             for _ in connection.notifies(stop_after=1):
                 pass
-            rows = connection.execute(CLAIM, {"limit": 10}).fetchall()
+            rows = connection.execute(claim.text.encode(), claim.parameters).fetchall()
             at = time.monotonic_ns()
             for row in rows:
-                print(json.loads(row[2])["i"], at, flush=True)
+                print(json.loads(row[args])["i"], at, flush=True)
             connection.execute(FINISH, {"ids": [row[0] for row in rows]})
+
+
+def claimer_like_ours() -> None:
+    """Do as `claimer`, with the statement by which our workers claim."""
+    with _connect() as connection:
+        register = "insert into procrastinate_workers default values returning id"
+        ((worker_id,),) = connection.execute(register).fetchall()
+    claimer(Rendering().statement(FetchJobs(queues=None, worker_id=worker_id, limit=10, slots=10, most=10)), args=7)
 
 
 def tick(seconds: int) -> float:
@@ -164,7 +179,7 @@ CEILINGS: dict[str, Callable[[int], float]] = {
 
 def main(name: str, jobs: int, *rest: str) -> None:
     if name == "claimer":
-        claimer()
+        claimer_like_ours() if "ours" in rest else claimer()
         return
     if name == "tick":
         print(json.dumps({"seconds": jobs, "cpu": tick(jobs)}))

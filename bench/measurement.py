@@ -104,6 +104,11 @@ class Results:
         rows, _ = self.picked(arm, base)
         return statistics.median(one[name] / other[name] for one, other in rows)
 
+    def difference(self, arm: str, base: str, name: str) -> float:
+        """Return the median of what an arm has more than another one, each taken within one round."""
+        rows, _ = self.picked(arm, base)
+        return statistics.median(one[name] - other[name] for one, other in rows)
+
     def is_noisy(self, *arms: str) -> bool:
         return self.picked(*arms)[1]
 

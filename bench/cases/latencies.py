@@ -8,7 +8,7 @@ import select
 import statistics
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 
@@ -19,6 +19,10 @@ from bench.contenders import OURS
 from bench.measurement import Arm, Measurement, Options, Results, Row, row
 from bench.processes import Load
 from bench.stand import Stand
+from procrastinate.connections import Rendering
+from procrastinate.jobs import Job
+from procrastinate.store.jobs import DeferJob
+from procrastinate.store.postgres import Statement
 
 JOBS = 310
 WARM_UP = 10
@@ -28,7 +32,7 @@ RATES = (1_000, 5_000, 10_000, 20_000)
 EVERY = 0.02
 KEPT_RATE = 5_000
 BARE, IDLE, BUSY, STAGED = "bare round trip", "ours, idle", "ours, half busy", "ours, stage by stage"
-KEPT = "ours, plans kept"
+OUR_STATEMENTS, KEPT = "bare round trip, our statements", "ours, plans kept"
 # Between the moments that `bench.stages` notes.
 STAGES = (
     "before the INSERT",
@@ -39,23 +43,37 @@ STAGES = (
 )
 
 
-def bare(stand: Stand, jobs: int) -> Measurement:
+def plain_insert(number: int) -> Statement:
+    """Return an INSERT of a job that has nothing but its arguments."""
+    text = (
+        "insert into procrastinate_jobs (queue_name, task_name, args) "
+        "values ('default', 'noop', jsonb_build_object('i', %(number)s::integer))"
+    )
+    return Statement(text, {"number": number})
+
+
+def our_insert(number: int) -> Statement:
+    """Return the statement by which we defer a job."""
+    job = Job(queue="default", task_name="noop", lock=None, queueing_lock=None)
+    return Rendering().statement(DeferJob(job=job, arguments={"i": number}), is_alone=True)
+
+
+def bare(
+    stand: Stand, count: int, insert: Callable[[int], Statement] = plain_insert, claim: str = "plain"
+) -> Measurement:
     """Measure the round trip: INSERT, notification, claim; two processes with nothing around their statements."""
     with stand.new_database("bench_round_trip") as database:
-        claimer = python(stand, database, "bench.bare", "claimer", "0", stdout=subprocess.PIPE, text=True)
+        claimer = python(stand, database, "bench.bare", "claimer", "0", claim, stdout=subprocess.PIPE, text=True)
         try:
             assert claimer.process.stdout is not None
             claimer.process.stdout.readline()
             load = Load.now(stand.server_pid)
             start, waits = time.monotonic(), []
-            for number in range(jobs):
+            for number in range(count):
+                statement = insert(number)
                 time.sleep(max(0.0, start + number * EVERY - time.monotonic()))
                 sent = time.monotonic_ns()
-                database.execute(
-                    "insert into procrastinate_jobs (queue_name, task_name, args) "
-                    "values ('default', 'noop', jsonb_build_object('i', %s::integer))",
-                    number,
-                )
+                database.connection.execute(statement.text.encode(), statement.parameters)
                 ready, _, _ = select.select([claimer.process.stdout], [], [], 10)
                 if not ready:
                     raise RuntimeError(f"the claimer hears nothing\n{claimer.tail()}")
@@ -142,12 +160,13 @@ class Latencies:
 
     def arms(self, options: Options) -> Sequence[Arm]:
         found = [
-            Arm(BARE, functools.partial(bare, jobs=JOBS)),
+            Arm(BARE, functools.partial(bare, count=JOBS)),
             Arm(IDLE, functools.partial(runs.latency, contender=OURS)),
         ]
         found += [Arm(peer.name, functools.partial(runs.latency, contender=peer)) for peer in options.peers.values()]
         if not options.quick:
             found += [
+                Arm(OUR_STATEMENTS, functools.partial(bare, count=JOBS, insert=our_insert, claim="ours")),
                 Arm(STAGED, functools.partial(stages, jobs=JOBS)),
                 *(Arm(at(rate), functools.partial(steady, rate=rate, seconds=STEADY_SECONDS)) for rate in RATES),
                 Arm(KEPT, functools.partial(steady, rate=KEPT_RATE, seconds=STEADY_SECONDS, switch="keep_plans")),
@@ -195,6 +214,19 @@ class Latencies:
         if on_redis:
             found.append(Row("latency of peers on Redis", "; ".join(f"{peer} {both(peer)}" for peer in on_redis)))
         if not options.quick:
+            found.append(
+                row(
+                    results,
+                    [BARE, OUR_STATEMENTS, IDLE],
+                    "what it consists of",
+                    lambda: (
+                        f"{results.median(BARE, 'p50'):.2f} ms the bare round trip, of which two durable commits; "
+                        f"{results.difference(OUR_STATEMENTS, BARE, 'p50'):.2f} ms more for statements that know "
+                        "locks, times, priorities, dead workers and suspects; "
+                        f"{results.difference(IDLE, OUR_STATEMENTS, 'p50'):.2f} ms for two Python programs around them"
+                    ),
+                )
+            )
             found.append(
                 row(
                     results,
