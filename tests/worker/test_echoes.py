@@ -1,10 +1,11 @@
-"""A job whose notification was left to another deferrer, and that is committed after the worker has looked."""
+"""When a worker looks for jobs once more, and when it does not."""
 
 import asyncio
 
 import psycopg
 
 import procrastinate
+from procrastinate.jobs import Status
 from procrastinate.store.jobs import FetchJobs
 from procrastinate.worker import fetcher
 
@@ -36,7 +37,67 @@ async def until(check):
         await asyncio.sleep(0.01)
 
 
+async def test_one_claim_for_each_job(database, monkeypatch) -> None:
+    """A worker that has found all there was does not look again only because a job has ended."""
+    monkeypatch.setattr(fetcher, "ECHOES", ())
+    monkeypatch.setattr(fetcher, "SECOND_LOOK", 1_000)
+    connector = CountingConnector(conninfo=database)
+    app = procrastinate.App(connector=connector)
+
+    @app.task(name="task")
+    async def task():
+        pass
+
+    async def run_some(jobs):
+        for _ in range(jobs):
+            job_id = await task.defer_async()
+            while await app.job_manager.get_job_status_async(job_id) is not Status.SUCCEEDED:
+                await asyncio.sleep(0.01)
+
+    async with app.open_async(), asyncio.timeout(30):
+        worker = asyncio.create_task(
+            app.run_worker_async(install_signal_handlers=False, fetch_job_polling_interval=1_000)
+        )
+        await run_some(5)  # the worker begins with claims of its own
+        before = connector.claims
+        await run_some(20)
+        assert 20 <= connector.claims - before < 25
+        worker.cancel()
+        await asyncio.wait([worker])
+
+
+async def test_a_second_look_when_a_job_has_ended(database, monkeypatch) -> None:
+    """What was deferred while it ran, if no notification told of that."""
+    monkeypatch.setattr(fetcher, "PATIENCE", 1_000)
+    app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=database))
+    started, may_end, ran = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @app.task(name="long")
+    async def long():
+        started.set()
+        await may_end.wait()
+
+    @app.task(name="short")
+    async def short():
+        ran.set()
+
+    async with app.open_async(), asyncio.timeout(30):
+        await long.defer_async()
+        worker = asyncio.create_task(
+            app.run_worker_async(
+                concurrency=2, install_signal_handlers=False, fetch_job_polling_interval=1_000, listen_notify=False
+            )
+        )
+        await started.wait()
+        await short.defer_async()
+        may_end.set()
+        await ran.wait()
+        worker.cancel()
+        await asyncio.wait([worker])
+
+
 async def test_a_job_that_is_committed_after_the_notification_for_it(database, monkeypatch) -> None:
+    """Its notification was left to another deferrer, and the worker has looked too early."""
     monkeypatch.setattr(fetcher, "ECHOES", ())
     connector = CountingConnector(conninfo=database)
     app = procrastinate.App(connector=connector)

@@ -78,20 +78,31 @@ async def keep_running(service: Service) -> None:
 
 
 class Wakeup:
-    """An alarm clock: somebody waits on it for a limited time, others ring it."""
+    """An alarm clock: somebody waits on it for a limited time, others ring it, or set it."""
 
     def __init__(self) -> None:
         """Start silent."""
         self._event = asyncio.Event()
+        self._alarm: asyncio.TimerHandle | None = None
 
     @property
     def is_rung(self) -> bool:
         """Whether the next wait will end at once."""
         return self._event.is_set()
 
-    def ring(self) -> None:
-        """Wake the one who waits; if nobody does, the next wait ends at once."""
-        self._event.set()
+    def ring(self, *, after: float = 0.0) -> None:
+        """Wake the one who waits, after so many seconds unless something else does before; if nobody waits, the next.
+
+        Of several alarms the first one counts.
+        """
+        if not after:
+            self._event.set()
+            return
+        loop = asyncio.get_running_loop()
+        at = loop.time() + after
+        if self._alarm is None or at < self._alarm.when():
+            self._turn_off()
+            self._alarm = loop.call_at(at, self._event.set)
 
     async def wait(self, seconds: float | None) -> None:
         """Return when rung, or after so many seconds."""
@@ -101,6 +112,12 @@ class Wakeup:
         except TimeoutError:
             pass
         self._event.clear()
+        self._turn_off()
+
+    def _turn_off(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
 
 async def wait_for(event: asyncio.Event, seconds: float) -> None:
