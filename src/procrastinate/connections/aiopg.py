@@ -68,12 +68,17 @@ async def listen(
             await adapter.execute(Statement(f"listen {identifier(channel).replace('%', '%%')}"))
         if on_listening is not None:
             on_listening()
-        while True:
-            try:
-                async with asyncio.timeout(connector.LISTEN_TIMEOUT):
-                    notification = await connection.notifies.get()
-            except TimeoutError:
-                # Silence may mean that nothing happens, or that nobody is there any more.
-                await adapter.execute(Statement("select 1"))
-                continue
-            await on_notification(channel=notification.channel, payload=notification.payload)
+        # One task for each, however long it takes: a `get` that is cancelled may lose what it has just got.
+        arrival = asyncio.ensure_future(connection.notifies.get())
+        try:
+            while True:
+                await asyncio.wait([arrival], timeout=connector.LISTEN_TIMEOUT)
+                if not arrival.done():
+                    # Silence may mean that nothing happens, or that nobody is there any more.
+                    await adapter.execute(Statement("select 1"))
+                    continue
+                notification = arrival.result()
+                arrival = asyncio.ensure_future(connection.notifies.get())
+                await on_notification(channel=notification.channel, payload=notification.payload)
+        finally:
+            arrival.cancel()
