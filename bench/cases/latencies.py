@@ -17,7 +17,7 @@ from bench.ceilings import answer, python
 from bench.clients import Clients
 from bench.contenders import OURS
 from bench.measurement import Arm, Measurement, Options, Results, Row, row
-from bench.processes import Load
+from bench.processes import Load, cpu_seconds
 from bench.stand import Stand
 from procrastinate.connections import Rendering
 from procrastinate.jobs import Job
@@ -30,9 +30,13 @@ BUSY_SECONDS = 10
 STEADY_SECONDS = 6
 RATES = (1_000, 5_000, 10_000, 20_000)
 EVERY = 0.02
-KEPT_RATE = 5_000
 BARE, IDLE, BUSY, STAGED = "bare round trip", "ours, idle", "ours, half busy", "ours, stage by stage"
-OUR_STATEMENTS, KEPT = "bare round trip, our statements", "ours, plans kept"
+OUR_STATEMENTS = "bare round trip, our statements"
+# Switches of adapters/switches.py: at how many jobs a second, and what the worker does then.
+SWITCHES = {
+    "look_after_each_job": (1_000, "looks for more after each job"),
+    "keep_plans": (5_000, "never forgets plans"),
+}
 # Between the moments that `bench.stages` notes.
 STAGES = (
     "before the INSERT",
@@ -129,6 +133,7 @@ def steady(stand: Stand, rate: float, seconds: float, switch: str = "") -> Measu
     with stand.new_database("bench_busy") as database, runs.tally_for(stand, jobs) as tally:
         worker = contender.worker(stand, database.url, tally, setting=contender.setting, keep=True)
         try:
+            server = cpu_seconds(stand.server_pid)
             clients = Clients(stand, database, ["steadily", f"--jobs={jobs}", f"--rate={rate}", "--every=0.002"])
             time.sleep(1.5)
             load = Load.now(stand.server_pid)
@@ -141,11 +146,13 @@ def steady(stand: Stand, rate: float, seconds: float, switch: str = "") -> Measu
             time.sleep(runs.AFTERMATH)
         finally:
             worker.stop()
+        server = cpu_seconds(stand.server_pid) - server
         runs.check(tally, f"{rate:.0f} jobs a second")
         waits = [(tally.stamp(i) - at) / 1e6 for i, at in enumerate(result["sent"])]
         offered = jobs / (result["ended"] - result["started"])
         # The first second is the worker's warming up.
-        return Measurement({**runs.percentiles(waits[int(rate) :]), "foreign": foreign, "rate": offered})
+        numbers = {"foreign": foreign, "rate": offered, "server": server / jobs * 1e6}
+        return Measurement({**runs.percentiles(waits[int(rate) :]), **numbers})
 
 
 def at(rate: int) -> str:
@@ -169,7 +176,10 @@ class Latencies:
                 Arm(OUR_STATEMENTS, functools.partial(bare, count=JOBS, insert=our_insert, claim="ours")),
                 Arm(STAGED, functools.partial(stages, jobs=JOBS)),
                 *(Arm(at(rate), functools.partial(steady, rate=rate, seconds=STEADY_SECONDS)) for rate in RATES),
-                Arm(KEPT, functools.partial(steady, rate=KEPT_RATE, seconds=STEADY_SECONDS, switch="keep_plans")),
+                *(
+                    Arm(switch, functools.partial(steady, rate=rate, seconds=STEADY_SECONDS, switch=switch))
+                    for switch, (rate, _) in SWITCHES.items()
+                ),
                 Arm(BUSY, functools.partial(half_busy, seconds=BUSY_SECONDS)),
             ]
         return found
@@ -244,14 +254,18 @@ class Latencies:
                     note="in a table that is empty at first; otherwise as at half load",
                 )
             )
-            found.append(
+            found += [
                 row(
                     results,
-                    [KEPT],
-                    f"the same at {KEPT_RATE:,} jobs/s, by a worker that never forgets plans",
-                    lambda: both(KEPT),
+                    [switch, at(rate)],
+                    f"the same at {rate:,} jobs/s, by a worker that {what}",
+                    lambda switch=switch, rate=rate: (
+                        f"{both(switch)}; server {results.median(switch, 'server'):.0f} µs of processor time per job, "
+                        f"against {results.median(at(rate), 'server'):.0f}"
+                    ),
                 )
-            )
+                for switch, (rate, what) in SWITCHES.items()
+            ]
             found.append(
                 row(
                     results,

@@ -101,7 +101,7 @@ class Fetcher(Service):
         """Look for jobs, as there is room for them: now if the latest claim may have left some, else in a moment.
 
         What has become ready since a claim that found less than it asked for is usually told by a notification. To look
-        at once, a worker with little to do claimed 2.4 times for each job, and once with this.
+        at once, a worker with little to do would claim twice for each job (`bench latency`).
         """
         self._wakeup.ring(after=0.0 if self._may_have_left_some else SECOND_LOOK)
 
