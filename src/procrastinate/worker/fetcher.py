@@ -115,11 +115,11 @@ class Fetcher(Service):
         self._floors.look_everywhere(job_id)
         self._is_notified = True
         now = time.monotonic()
-        hesitation = self._reaction.hesitation(job_id)
-        if now < self._looks_at <= now + hesitation:
-            return  # that claim will find this job too
-        self._looks_at = now + hesitation
-        self._wakeup.ring(after=hesitation)
+        looks_at = now + self._reaction.hesitation(job_id)
+        # If it is to look before that anyway, that claim will find this job too.
+        if not now < self._looks_at <= looks_at:
+            self._looks_at = looks_at
+        self._wakeup.ring(after=self._looks_at - now)
 
     def stop(self) -> None:
         """Claim nothing more; `run` returns once a claim under way has been answered."""
