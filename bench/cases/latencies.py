@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from bench import runs
+from bench import layers, runs
 from bench.ceilings import answer, python
 from bench.clients import Clients
 from bench.contenders import OURS
@@ -20,8 +20,6 @@ from bench.measurement import Arm, Measurement, Options, Results, Row, row
 from bench.processes import Load, cpu_seconds
 from bench.stand import Stand
 from procrastinate.connections import Rendering
-from procrastinate.jobs import Job
-from procrastinate.store.jobs import DeferJob
 from procrastinate.store.postgres import Statement
 
 JOBS = 310
@@ -58,8 +56,7 @@ def plain_insert(number: int) -> Statement:
 
 def our_insert(number: int) -> Statement:
     """Return the statement by which we defer a job."""
-    job = Job(queue="default", task_name="noop", lock=None, queueing_lock=None)
-    return Rendering().statement(DeferJob(job=job, arguments={"i": number}), is_alone=True)
+    return Rendering().statement(layers.operation(number), is_alone=True)
 
 
 def bare(

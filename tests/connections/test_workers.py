@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import logging
 import selectors
 
@@ -90,32 +91,39 @@ async def test_the_sync_twin(app):
         assert await app.check_connection_async()
 
 
+@contextlib.asynccontextmanager
+async def listening_on(connector, handle):
+    """A task that hands to `handle` what arrives on the channel `here`, until the end of the block."""
+    listening = asyncio.Event()
+    await connector.open_async()
+    listener = asyncio.create_task(connector.listen_notify(handle, ["here"], listening.set))
+    try:
+        await asyncio.wait([listener, asyncio.create_task(listening.wait())], return_when=asyncio.FIRST_COMPLETED)
+        yield listener
+    finally:
+        listener.cancel()
+        await asyncio.wait([listener])
+        await connector.close_async()
+
+
 @pytest.mark.parametrize("kind", LISTENING)
 async def test_a_lost_listener_says_so(kind, database, connection):
-    connector = CONNECTORS[kind](database)
-    await connector.open_async()
-    listening = asyncio.Event()
-
     async def ignore(*, channel, payload):
         pass
 
-    listener = asyncio.create_task(connector.listen_notify(ignore, ["here"], listening.set))
-    await asyncio.wait([listener, asyncio.create_task(listening.wait())], return_when=asyncio.FIRST_COMPLETED)
-    connection.execute(
-        "select pg_terminate_backend(pid) from pg_stat_activity where query ilike 'listen%' and pid <> pg_backend_pid()"
-    )
-    async with asyncio.timeout(PATIENCE):
+    async with listening_on(CONNECTORS[kind](database), ignore) as listener, asyncio.timeout(PATIENCE):
+        connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity "
+            "where query ilike 'listen%' and pid <> pg_backend_pid()"
+        )
         with pytest.raises(procrastinate.exceptions.ConnectorException):
             await listener
-    await connector.close_async()
 
 
 @pytest.mark.parametrize("kind", LISTENING)
 async def test_notifications_are_handled_one_after_another(kind, database, connection):
     """Also where a handler has to wait, and then one raises an error: who listens receives that."""
-    connector = CONNECTORS[kind](database)
-    await connector.open_async()
-    listening, may_go_on, handled = asyncio.Event(), asyncio.Event(), []
+    may_go_on, handled = asyncio.Event(), []
 
     async def handle(*, channel, payload):
         if payload == "faulty":
@@ -130,9 +138,7 @@ async def test_notifications_are_handled_one_after_another(kind, database, conne
             for payload in payloads:
                 connection.execute("select pg_notify('here', %s)", [payload])
 
-    listener = asyncio.create_task(connector.listen_notify(handle, ["here"], listening.set))
-    async with asyncio.timeout(PATIENCE):
-        await listening.wait()
+    async with listening_on(CONNECTORS[kind](database), handle) as listener, asyncio.timeout(PATIENCE):
         await asyncio.to_thread(send, "first", "slow", "last")
         while "slow begins" not in handled:
             await asyncio.sleep(0.01)
@@ -145,34 +151,28 @@ async def test_notifications_are_handled_one_after_another(kind, database, conne
         with pytest.raises(ValueError, match="faulty"):
             await listener
     assert handled[3:] == ["slow ends", "last begins", "last ends", "very last begins", "very last ends"]
-    await connector.close_async()
 
 
 @pytest.mark.parametrize("kind", LISTENING)
 async def test_notifications_arrive_after_silence(kind, database, connection, monkeypatch):
     """In silence the server is asked whether it is still there; nothing is lost before, beside or after that."""
     monkeypatch.setattr("procrastinate.connector.LISTEN_TIMEOUT", 0.05)
-    connector = CONNECTORS[kind](database)
-    await connector.open_async()
-    listening, handled = asyncio.Event(), []
+    handled = []
 
     async def handle(*, channel, payload):
         handled.append(int(payload))
 
-    listener = asyncio.create_task(connector.listen_notify(handle, ["here"], listening.set))
-    async with asyncio.timeout(PATIENCE):
-        await listening.wait()
+    async with listening_on(CONNECTORS[kind](database), handle) as listener, asyncio.timeout(PATIENCE):
         for number in range(100):
             await asyncio.to_thread(connection.execute, "select pg_notify('here', %s)", [str(number)])
             await asyncio.sleep(number / 2_000)
         while len(handled) < 100:
             await asyncio.sleep(0.01)
-    assert handled == list(range(100))
-    assert not listener.done()
-    listener.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await listener
-    await connector.close_async()
+        assert handled == list(range(100))
+        assert not listener.done()
+        listener.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await listener
 
 
 class _WatchedSelector(selectors.DefaultSelector):

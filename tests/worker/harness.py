@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
+
+import procrastinate
 
 TESTS = Path(__file__).parent.parent
 LAUNCH = """
@@ -40,6 +43,18 @@ def worker_process(dsn: str, options: str = "{}") -> Iterator[subprocess.Popen[s
     finally:
         process.kill()
         process.communicate()
+
+
+@contextlib.asynccontextmanager
+async def worker_of(app: procrastinate.App, **options: Any) -> AsyncIterator[asyncio.Task[None]]:
+    """A worker that goes on until the end of the block, and then ends by itself."""
+    task = asyncio.create_task(app.run_worker_async(install_signal_handlers=False, **options))
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait([task], timeout=20)
+        assert task.done()
 
 
 def eventually(check: Callable[[], Any], seconds: float = 20) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import threading
 
@@ -11,6 +10,7 @@ import pytest
 
 import procrastinate
 from procrastinate import exceptions
+from worker.harness import worker_of
 
 # How a worker learns of an abort request, and nothing but this way within the test's time.
 WAYS = {
@@ -29,18 +29,6 @@ async def app(database: str):
 @pytest.fixture(params=WAYS)
 def way(request):
     return WAYS[request.param]
-
-
-@contextlib.asynccontextmanager
-async def worker_of(app: procrastinate.App, **options):
-    """A worker that goes on until the end of the block, and then ends by itself."""
-    task = asyncio.create_task(app.run_worker_async(install_signal_handlers=False, **options))
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.wait([task], timeout=20)
-        assert task.done()
 
 
 async def status_of(app, job_id):

@@ -8,6 +8,7 @@ import procrastinate
 from procrastinate.jobs import Status
 from procrastinate.store.jobs import FetchJobs
 from procrastinate.worker import fetcher
+from worker.harness import worker_of
 
 # Whoever defers a job waits at the very end of its transaction, as for a slow disk, while the test holds lock 42.
 SLOW_COMMITS = """
@@ -54,16 +55,11 @@ async def test_one_claim_for_each_job(database, monkeypatch) -> None:
             while await app.job_manager.get_job_status_async(job_id) is not Status.SUCCEEDED:
                 await asyncio.sleep(0.01)
 
-    async with app.open_async(), asyncio.timeout(30):
-        worker = asyncio.create_task(
-            app.run_worker_async(install_signal_handlers=False, fetch_job_polling_interval=1_000)
-        )
+    async with app.open_async(), worker_of(app, fetch_job_polling_interval=1_000), asyncio.timeout(30):
         await run_some(5)  # the worker begins with claims of its own
         before = connector.claims
         await run_some(20)
         assert 20 <= connector.claims - before < 25
-        worker.cancel()
-        await asyncio.wait([worker])
 
 
 async def test_a_second_look_when_a_job_has_ended(database, monkeypatch) -> None:
@@ -83,17 +79,11 @@ async def test_a_second_look_when_a_job_has_ended(database, monkeypatch) -> None
 
     async with app.open_async(), asyncio.timeout(30):
         await long.defer_async()
-        worker = asyncio.create_task(
-            app.run_worker_async(
-                concurrency=2, install_signal_handlers=False, fetch_job_polling_interval=1_000, listen_notify=False
-            )
-        )
-        await started.wait()
-        await short.defer_async()
-        may_end.set()
-        await ran.wait()
-        worker.cancel()
-        await asyncio.wait([worker])
+        async with worker_of(app, concurrency=2, fetch_job_polling_interval=1_000, listen_notify=False):
+            await started.wait()
+            await short.defer_async()
+            may_end.set()
+            await ran.wait()
 
 
 async def test_a_job_that_is_committed_after_the_notification_for_it(database, monkeypatch) -> None:
@@ -121,24 +111,20 @@ async def test_a_job_that_is_committed_after_the_notification_for_it(database, m
             return answer
 
         await observer.execute(SLOW_COMMITS)
-        worker = asyncio.create_task(
-            app.run_worker_async(install_signal_handlers=False, fetch_job_polling_interval=1_000)
-        )
-        await until(
-            lambda: value("select count(*) from pg_stat_activity where query like 'listen%' and state = 'idle'")
-        )
-        monkeypatch.setattr(fetcher, "ECHOES", (2.0,))
-        await gate.execute("select pg_advisory_xact_lock(42)")
-        await ringing.execute("select pg_advisory_xact_lock(hashtextextended('default', 8080))")
-        deferring = asyncio.create_task(task.defer_async())
-        await until(lambda: value("select count(*) from pg_locks where locktype = 'advisory' and not granted"))
-        before = connector.claims
-        await ringing.execute("select procrastinate_notify_ready_v1('default', 1)")
-        await ringing.commit()
-        await until(lambda: asyncio.sleep(0, connector.claims > before))
-        assert not ran.is_set()
-        await gate.commit()
-        await deferring
-        await ran.wait()
-        worker.cancel()
-        await asyncio.wait([worker])
+        async with worker_of(app, fetch_job_polling_interval=1_000):
+            await until(
+                lambda: value("select count(*) from pg_stat_activity where query like 'listen%' and state = 'idle'")
+            )
+            monkeypatch.setattr(fetcher, "ECHOES", (2.0,))
+            await gate.execute("select pg_advisory_xact_lock(42)")
+            await ringing.execute("select pg_advisory_xact_lock(hashtextextended('default', 8080))")
+            deferring = asyncio.create_task(task.defer_async())
+            await until(lambda: value("select count(*) from pg_locks where locktype = 'advisory' and not granted"))
+            before = connector.claims
+            await ringing.execute("select procrastinate_notify_ready_v1('default', 1)")
+            await ringing.commit()
+            await until(lambda: asyncio.sleep(0, connector.claims > before))
+            assert not ran.is_set()
+            await gate.commit()
+            await deferring
+            await ran.wait()

@@ -11,7 +11,7 @@ import procrastinate
 from procrastinate.jobs import Claim, Job
 from procrastinate.worker import floors
 from procrastinate.worker.floors import FULL_SCAN_INTERVAL, MARGIN, MOST_FLOORS, SLOW, Floors
-from worker.harness import Clock
+from worker.harness import Clock, worker_of
 
 
 @pytest.fixture
@@ -95,19 +95,12 @@ async def test_a_transaction_that_commits_late(database, monkeypatch, listen_not
 
     async with app.open_async(), await psycopg.AsyncConnection.connect(database) as connection:
         await task.configure(connection=connection).defer_async(name="late")
-        worker = asyncio.create_task(
-            app.run_worker_async(
-                install_signal_handlers=False, listen_notify=listen_notify, fetch_job_polling_interval=0.1
-            )
-        )
-        async with asyncio.timeout(20):
+        async with worker_of(app, listen_notify=listen_notify, fetch_job_polling_interval=0.1), asyncio.timeout(20):
             for number in range(5):
                 await task.defer_async(name=number)
                 assert await ran.get() == number
             await connection.commit()
             assert await ran.get() == "late"
-        worker.cancel()
-        await asyncio.wait([worker])
 
 
 async def test_a_worker_that_stops_when_nothing_is_left_has_looked_everywhere(database, monkeypatch) -> None:
